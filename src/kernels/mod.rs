@@ -1,0 +1,37 @@
+//! The hot loops: matrix products, elementwise functions, optimizer steps, conversions.
+//!
+//! Each has a variant per instruction set, picked at run time, and all variants give the same bits.
+//! `unsafe` lives here and only here; the public functions are safe, and panic on slices that do
+//! not fit each other. Kernels know slices and shapes: no graphs, no files, no threads.
+
+mod convert;
+mod elementwise;
+mod exponential;
+mod gemm;
+#[cfg(target_arch = "x86_64")]
+mod gemm_avx2;
+#[cfg(target_arch = "x86_64")]
+mod gemm_avx512;
+mod gemm_pack;
+mod gemm_portable;
+mod gemm_scalar;
+mod gemm_tile;
+mod instruction_set;
+mod matrix;
+mod sgd;
+mod softmax;
+#[cfg(test)]
+mod test_values;
+
+pub use convert::{f16_from_f32, f32_from_f16, f32_from_u8_divided, f32_from_u8_scaled};
+pub use elementwise::{
+    activate, activation_gradient, axpy, exp, relu, relu_gradient, relu6, relu6_gradient, sigmoid,
+    sigmoid_gradient, sum_over_rows, tanh, tanh_gradient,
+};
+pub use gemm::{Activation, Epilogue, gemm, gemm_packed, gemm_packed_columns};
+pub use gemm_pack::PackedB;
+pub use gemm_scalar::f32_gemm_scalar;
+pub use instruction_set::{InstructionSet, instruction_set};
+pub use matrix::{Matrix, MatrixMut};
+pub use sgd::{momentum_step, nesterov_step, sgd_step};
+pub use softmax::{softmax_cross_entropy, softmax_rows};

@@ -1,0 +1,63 @@
+//! tract's `TypedModel` → LiteGraph: the walk. How one op lowers is known in `ops/`.
+
+use crate::graph::{Model, Signature};
+use crate::ops::{self, LowerContext};
+use crate::tract::TypedModel;
+use crate::tract::ops::{konst::Const, source::TypedSource};
+use crate::tract::onnx::{UnsupportedOp, unsupported_text};
+use anyhow::{Context, Result, bail, ensure};
+
+/// Lowers a decluttered graph; `inputs` and `outputs` name its ends in order.
+///
+/// # Errors
+/// Every op that TFLite cannot express, together.
+pub fn lower(model: &TypedModel, inputs: &[String], outputs: &[String]) -> Result<Model> {
+    let mut ctx = LowerContext::new(model);
+    for (&outlet, name) in model.input_outlets()?.iter().zip(inputs) {
+        ctx.add_input(outlet, name).with_context(|| format!("input '{name}'"))?;
+    }
+    let mut unsupported = vec![];
+    let mut missing = false;
+    for id in model.eval_order()? {
+        let node = model.node(id);
+        if node.op_is::<Const>() || node.op_is::<TypedSource>() {
+            continue;
+        }
+        let known = node.inputs.iter().all(|&i| ctx.constant(i).is_some() || ctx.has_tensor(i));
+        if !known {
+            missing = true;
+            continue;
+        }
+        if let Err(reason) = ops::lower(&mut ctx, node) {
+            unsupported.push(UnsupportedOp {
+                node: node.name.clone(),
+                op: node.op.name().to_string(),
+                reason: format!("{reason:#}"),
+            });
+        }
+    }
+    if !unsupported.is_empty() {
+        let hidden = if missing { "\n  (ops that depend on these were not checked)" } else { "" };
+        bail!("{}{hidden}", unsupported_text(&unsupported));
+    }
+    ensure!(!missing, "a value of the graph is never computed");
+
+    for (&outlet, name) in model.output_outlets()?.iter().zip(outputs) {
+        ctx.add_output(outlet, name).with_context(|| format!("output '{name}'"))?;
+    }
+    let mut graph = ctx.into_graph();
+    graph.name = "main".into();
+    let named = |ids: &[usize], names: &[String]| names.iter().cloned().zip(ids.iter().copied()).collect();
+    let signature = Signature {
+        key: "serving_default".into(),
+        subgraph: 0,
+        inputs: named(&graph.inputs, inputs),
+        outputs: named(&graph.outputs, outputs),
+    };
+    Ok(Model {
+        description: format!("mlctl {}", env!("CARGO_PKG_VERSION")),
+        subgraphs: vec![graph],
+        signatures: vec![signature],
+        metadata: vec![],
+    })
+}

@@ -1,0 +1,258 @@
+//! Elementwise ops of one operand, and the activations that other ops carry fused.
+
+use super::*;
+use crate::format::tflite::{ActivationFunctionType, GeluOptions, LeakyReluOptions};
+use crate::graph::{Activation, BinaryOp, UnaryOp};
+use crate::tract::ops::binary::TypedBinOp;
+use crate::tract::ops::element_wise::{ElementWiseMiniOp, ElementWiseOp};
+use crate::tract::ops::{math, nn};
+use anyhow::bail;
+
+fn unary_of(op: &dyn ElementWiseMiniOp) -> Option<UnaryOp> {
+    Some(if op.is::<math::Abs>() {
+        UnaryOp::Abs
+    } else if op.is::<math::Ceil>() {
+        UnaryOp::Ceil
+    } else if op.is::<math::Cos>() {
+        UnaryOp::Cos
+    } else if op.is::<math::Exp>() {
+        UnaryOp::Exp
+    } else if op.is::<math::Floor>() {
+        UnaryOp::Floor
+    } else if op.is::<math::Ln>() {
+        UnaryOp::Log
+    } else if op.is::<nn::Sigmoid>() {
+        UnaryOp::Logistic
+    } else if op.is::<math::Neg>() {
+        UnaryOp::Neg
+    } else if op.is::<math::RoundHalfToEven>() {
+        UnaryOp::Round
+    } else if op.is::<math::Rsqrt>() {
+        UnaryOp::Rsqrt
+    } else if op.is::<math::Sin>() {
+        UnaryOp::Sin
+    } else if op.is::<math::Sqrt>() {
+        UnaryOp::Sqrt
+    } else if op.is::<math::Square>() {
+        UnaryOp::Square
+    } else if op.is::<math::Tanh>() {
+        UnaryOp::Tanh
+    } else if op.is::<nn::HardSwish>() {
+        UnaryOp::HardSwish
+    } else {
+        return None;
+    })
+}
+
+pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
+    let Some(ElementWiseOp(op, None)) = node.op_as::<ElementWiseOp>() else { return Ok(None) };
+    let lite = if let Some(unary) = unary_of(op.as_ref()) {
+        LiteOp::Unary(unary)
+    } else if let Some(leaky) = op.downcast_ref::<nn::LeakyRelu>() {
+        LiteOp::LeakyRelu { alpha: leaky.alpha }
+    } else if op.is::<nn::GeluExact>() {
+        LiteOp::Gelu { approximate: false }
+    } else if op.is::<nn::GeluApproximate>() {
+        LiteOp::Gelu { approximate: true }
+    } else if op.is::<nn::Silu>() || op.is::<math::Recip>() || op.is::<math::PowConst>() {
+        return composed(ctx, node, op.as_ref()).map(Some);
+    } else {
+        return Ok(None);
+    };
+    let element = ctx.element(node.inputs[0])?;
+    ensure!(element == ElementType::F32, "{} of {element}", op.name());
+    let input = ctx.tensor(node.inputs[0])?;
+    ctx.emit_result(node, lite, &[input]).map(Some)
+}
+
+/// tract ops that TFLite spells with two operands.
+fn composed(ctx: &mut LowerContext, node: &TypedNode, op: &dyn ElementWiseMiniOp) -> Result<()> {
+    let element = ctx.element(node.inputs[0])?;
+    ensure!(element == ElementType::F32, "{} of {element}", op.name());
+    let input = ctx.tensor(node.inputs[0])?;
+    let shape = ctx.shape(node.inputs[0])?;
+    let binary = |op| LiteOp::Binary { op, activation: Activation::None };
+    if let Some(power) = op.downcast_ref::<math::PowConst>() {
+        let exponent = tract::tensor0(power.exponent);
+        let exponent = ctx.add_constant(&format!("{}/exponent", node.name), &exponent)?;
+        return ctx.emit_result(node, binary(BinaryOp::Pow), &[input, exponent]);
+    }
+    if op.is::<math::Recip>() {
+        let one = ctx.add_constant(&format!("{}/one", node.name), &tract::tensor0(1f32))?;
+        return ctx.emit_result(node, binary(BinaryOp::Div), &[one, input]);
+    }
+    let name = format!("{}/sigmoid", node.name);
+    let sigmoid = ctx.emit(&name, LiteOp::Unary(UnaryOp::Logistic), &[input], element, &shape);
+    ctx.emit_result(node, binary(BinaryOp::Mul), &[input, sigmoid])
+}
+
+/// `max(x, 0)` as RELU; `None` for any other op.
+pub fn lower_clip(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
+    let Some(TypedBinOp(op, None)) = node.op_as::<TypedBinOp>() else { return Ok(None) };
+    if !op.is::<math::Max>() {
+        return Ok(None);
+    }
+    let out_shape = ctx.shape(OutletId::new(node.id, 0))?;
+    for (x, bound) in [(0, 1), (1, 0)] {
+        let zero = ctx.constant(node.inputs[bound]).is_some_and(|c| {
+            c.datum_type() == DatumType::F32 && c.is_zero().unwrap_or(false)
+        });
+        if zero && ctx.shape(node.inputs[x])? == out_shape {
+            let input = ctx.tensor(node.inputs[x])?;
+            return ctx.emit_result(node, LiteOp::Unary(UnaryOp::Relu), &[input]).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
+    let name = ctx.output_name(node);
+    let x = ctx.input(node, 0)?;
+    let wire = match &node.op {
+        LiteOp::Unary(op) => wire_unary(ctx, name, *op, x)?,
+        LiteOp::LeakyRelu { alpha } => ctx.wire(name, nn::leaky_relu(*alpha), &[x])?,
+        LiteOp::Gelu { approximate: false } => ctx.wire(name, nn::gelu_exact::gelu_exact(), &[x])?,
+        LiteOp::Gelu { approximate: true } => {
+            ctx.wire(name, nn::gelu_approximate::gelu_approximate(false), &[x])?
+        }
+        other => bail!("{} is not an activation", other.name()),
+    };
+    ctx.finish(node, wire)
+}
+
+fn wire_unary(ctx: &mut RaiseContext, name: &str, op: UnaryOp, x: OutletId) -> Result<OutletId> {
+    match op {
+        UnaryOp::Abs => ctx.wire(name, math::abs(), &[x]),
+        UnaryOp::Ceil => ctx.wire(name, math::ceil(), &[x]),
+        UnaryOp::Cos => ctx.wire(name, math::cos(), &[x]),
+        UnaryOp::Exp => ctx.wire(name, math::exp(), &[x]),
+        UnaryOp::Floor => ctx.wire(name, math::floor(), &[x]),
+        UnaryOp::Log => ctx.wire(name, math::ln(), &[x]),
+        UnaryOp::Logistic => ctx.wire(name, nn::sigmoid(), &[x]),
+        UnaryOp::Neg => ctx.wire(name, math::neg(), &[x]),
+        UnaryOp::Round => ctx.wire(name, math::round_half_to_even(), &[x]),
+        UnaryOp::Rsqrt => ctx.wire(name, math::rsqrt(), &[x]),
+        UnaryOp::Sin => ctx.wire(name, math::sin(), &[x]),
+        UnaryOp::Sqrt => ctx.wire(name, math::sqrt(), &[x]),
+        UnaryOp::Square => ctx.wire(name, math::square(), &[x]),
+        UnaryOp::Tanh => ctx.wire(name, math::tanh(), &[x]),
+        UnaryOp::HardSwish => ctx.wire(name, nn::hard_swish(), &[x]),
+        UnaryOp::Relu => clamp(ctx, name, x, Some(0.0), None),
+        UnaryOp::Relu6 => clamp(ctx, name, x, Some(0.0), Some(6.0)),
+        UnaryOp::ReluN1To1 => clamp(ctx, name, x, Some(-1.0), Some(1.0)),
+        UnaryOp::Relu0To1 => clamp(ctx, name, x, Some(0.0), Some(1.0)),
+    }
+}
+
+fn clamp(
+    ctx: &mut RaiseContext,
+    name: &str,
+    x: OutletId,
+    low: Option<f32>,
+    high: Option<f32>,
+) -> Result<OutletId> {
+    let mut wire = x;
+    if let Some(low) = low {
+        let bound = ctx.scalar_like(low, wire)?;
+        wire = ctx.wire(name, math::max(), &[wire, bound])?;
+    }
+    if let Some(high) = high {
+        let bound = ctx.scalar_like(high, wire)?;
+        wire = ctx.wire(name, math::min(), &[wire, bound])?;
+    }
+    Ok(wire)
+}
+
+/// What an op's fused activation does to its result.
+pub fn wire_fused(
+    ctx: &mut RaiseContext,
+    name: &str,
+    activation: Activation,
+    wire: OutletId,
+) -> Result<OutletId> {
+    match activation {
+        Activation::None => Ok(wire),
+        Activation::SignBit => bail!("'{name}': the fused activation SIGN_BIT is not supported"),
+        other => match other.as_unary() {
+            Some(unary) => wire_unary(ctx, &format!("{name}/activation"), unary, wire),
+            None => Ok(wire),
+        },
+    }
+}
+
+pub fn read_fused(function: ActivationFunctionType) -> Activation {
+    match function {
+        ActivationFunctionType::None => Activation::None,
+        ActivationFunctionType::Relu => Activation::Relu,
+        ActivationFunctionType::ReluN1To1 => Activation::ReluN1To1,
+        ActivationFunctionType::Relu6 => Activation::Relu6,
+        ActivationFunctionType::Tanh => Activation::Tanh,
+        ActivationFunctionType::SignBit => Activation::SignBit,
+    }
+}
+
+pub fn write_fused(activation: Activation) -> ActivationFunctionType {
+    match activation {
+        Activation::None => ActivationFunctionType::None,
+        Activation::Relu => ActivationFunctionType::Relu,
+        Activation::ReluN1To1 => ActivationFunctionType::ReluN1To1,
+        Activation::Relu6 => ActivationFunctionType::Relu6,
+        Activation::Tanh => ActivationFunctionType::Tanh,
+        Activation::SignBit => ActivationFunctionType::SignBit,
+    }
+}
+
+pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
+    Ok(match &op.options {
+        BuiltinOptions::LeakyRelu(o) => Some(LiteOp::LeakyRelu { alpha: o.alpha }),
+        BuiltinOptions::Gelu(o) => Some(LiteOp::Gelu { approximate: o.approximate }),
+        _ => UnaryOp::ALL
+            .into_iter()
+            .find(|u| u.name() == op.builtin.name())
+            .map(LiteOp::Unary),
+    })
+}
+
+pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
+    Ok(match &node.op {
+        LiteOp::LeakyRelu { alpha } => TfliteOp::new(
+            BuiltinOperator::LEAKY_RELU,
+            1,
+            BuiltinOptions::LeakyRelu(LeakyReluOptions { alpha: *alpha }),
+        ),
+        LiteOp::Gelu { approximate } => TfliteOp::new(
+            BuiltinOperator::GELU,
+            1,
+            BuiltinOptions::Gelu(GeluOptions { approximate: *approximate }),
+        ),
+        LiteOp::Unary(op) => {
+            let (builtin, options) = match op {
+                UnaryOp::Abs => (BuiltinOperator::ABS, BuiltinOptions::Abs),
+                UnaryOp::Ceil => (BuiltinOperator::CEIL, BuiltinOptions::None),
+                UnaryOp::Cos => (BuiltinOperator::COS, BuiltinOptions::Cos),
+                UnaryOp::Exp => (BuiltinOperator::EXP, BuiltinOptions::Exp),
+                UnaryOp::Floor => (BuiltinOperator::FLOOR, BuiltinOptions::None),
+                UnaryOp::Log => (BuiltinOperator::LOG, BuiltinOptions::None),
+                UnaryOp::Logistic => (BuiltinOperator::LOGISTIC, BuiltinOptions::None),
+                UnaryOp::Neg => (BuiltinOperator::NEG, BuiltinOptions::Neg),
+                UnaryOp::Relu => (BuiltinOperator::RELU, BuiltinOptions::None),
+                UnaryOp::Relu6 => (BuiltinOperator::RELU6, BuiltinOptions::None),
+                UnaryOp::ReluN1To1 => (BuiltinOperator::RELU_N1_TO_1, BuiltinOptions::None),
+                UnaryOp::Relu0To1 => (BuiltinOperator::RELU_0_TO_1, BuiltinOptions::None),
+                UnaryOp::Round => (BuiltinOperator::ROUND, BuiltinOptions::None),
+                UnaryOp::Rsqrt => (BuiltinOperator::RSQRT, BuiltinOptions::None),
+                UnaryOp::Sin => (BuiltinOperator::SIN, BuiltinOptions::None),
+                UnaryOp::Sqrt => (BuiltinOperator::SQRT, BuiltinOptions::None),
+                UnaryOp::Square => {
+                    (BuiltinOperator::SQUARE, BuiltinOptions::Square)
+                }
+                UnaryOp::Tanh => (BuiltinOperator::TANH, BuiltinOptions::None),
+                UnaryOp::HardSwish => {
+                    (BuiltinOperator::HARD_SWISH, BuiltinOptions::HardSwish)
+                }
+            };
+            TfliteOp::new(builtin, 1, options)
+        }
+        other => bail!("{} is not an activation", other.name()),
+    })
+}

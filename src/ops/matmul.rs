@@ -1,0 +1,269 @@
+//! Products: FULLY_CONNECTED and BATCH_MATMUL, from any two-operand einsum that is a matrix product.
+
+use super::*;
+use crate::format::tflite::{BatchMatMulOptions, FullyConnectedOptions, FullyConnectedWeightsFormat};
+use crate::graph::Activation;
+use crate::tract::ops::einsum::EinSum;
+use crate::tract::ops::math;
+use crate::tract::IntoTensor;
+use anyhow::bail;
+
+/// The axes of a two-operand einsum by role, as positions in each operand (`None` where absent).
+struct Roles {
+    batch: Vec<Axis>,
+    /// In the left operand and the result only.
+    rows: Vec<Axis>,
+    /// In the right operand and the result only.
+    columns: Vec<Axis>,
+    /// In both operands, summed.
+    inner: Vec<Axis>,
+    /// In one operand only, summed.
+    summed: Vec<Axis>,
+}
+
+#[derive(Clone, Copy)]
+struct Axis {
+    left: Option<usize>,
+    right: Option<usize>,
+    result: Option<usize>,
+}
+
+fn roles(op: &EinSum) -> Result<Roles> {
+    let mut roles =
+        Roles { batch: vec![], rows: vec![], columns: vec![], inner: vec![], summed: vec![] };
+    for axis in op.axes.iter_all_axes() {
+        let single = |positions: &[usize]| match positions {
+            [] => Ok(None),
+            [one] => Ok(Some(*one)),
+            _ => bail!("einsum {} takes a diagonal", op.axes),
+        };
+        let axis = Axis {
+            left: single(&axis.inputs[0])?,
+            right: single(&axis.inputs[1])?,
+            result: single(&axis.outputs[0])?,
+        };
+        match (axis.left, axis.right, axis.result) {
+            (Some(_), Some(_), Some(_)) => roles.batch.push(axis),
+            (Some(_), None, Some(_)) => roles.rows.push(axis),
+            (None, Some(_), Some(_)) => roles.columns.push(axis),
+            (Some(_), Some(_), None) => roles.inner.push(axis),
+            (Some(_), None, None) | (None, Some(_), None) => roles.summed.push(axis),
+            (None, None, _) => bail!("einsum {} makes an axis of its own", op.axes),
+        }
+    }
+    roles.batch.sort_by_key(|a| a.result);
+    roles.rows.sort_by_key(|a| a.result);
+    roles.columns.sort_by_key(|a| a.result);
+    roles.inner.sort_by_key(|a| a.left);
+    Ok(roles)
+}
+
+pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
+    let Some(op) = node.op_as::<EinSum>() else { return Ok(None) };
+    ensure!(op.q_params.is_none(), "quantized einsum {}", op.axes);
+    ensure!(op.operating_dt == DatumType::F32, "einsum in {:?}", op.operating_dt);
+    let &[left, right] = node.inputs.as_slice() else {
+        bail!("einsum {} of {} operands", op.axes, node.inputs.len());
+    };
+    let roles = roles(op)?;
+    if ctx.constant(left).is_some() && ctx.constant(right).is_none() {
+        return product(ctx, node, [right, left], roles.swapped()).map(Some);
+    }
+    product(ctx, node, [left, right], roles).map(Some)
+}
+
+impl Roles {
+    fn swapped(self) -> Roles {
+        let flip = |axes: Vec<Axis>| -> Vec<Axis> {
+            axes.into_iter().map(|a| Axis { left: a.right, right: a.left, ..a }).collect()
+        };
+        Roles {
+            batch: flip(self.batch),
+            rows: flip(self.columns),
+            columns: flip(self.rows),
+            inner: flip(self.inner),
+            summed: flip(self.summed),
+        }
+    }
+}
+
+fn product(
+    ctx: &mut LowerContext,
+    node: &TypedNode,
+    [left, right]: [OutletId; 2],
+    roles: Roles,
+) -> Result<()> {
+    let left_shape = ctx.shape(left)?;
+    let right_shape = ctx.shape(right)?;
+    let one = TDim::from(1);
+    let is_one = |axis: &Axis| {
+        axis.left.is_none_or(|i| left_shape[i] == one)
+            && axis.right.is_none_or(|i| right_shape[i] == one)
+    };
+    ensure!(roles.summed.iter().all(is_one), "einsum that sums an axis of one operand alone");
+
+    let of_left = |a: &Axis| left_shape[a.left.unwrap_or(0)].clone();
+    let of_right = |a: &Axis| right_shape[a.right.unwrap_or(0)].clone();
+    let volume = |axes: &[Axis], dim: &dyn Fn(&Axis) -> TDim| -> TDim { axes.iter().map(dim).product() };
+    let batch_dims: Vec<TDim> = roles
+        .batch
+        .iter()
+        .map(|a| if of_left(a) == one { of_right(a) } else { of_left(a) })
+        .collect();
+    let rows = volume(&roles.rows, &of_left);
+    let columns = volume(&roles.columns, &of_right);
+    let inner = volume(&roles.inner, &of_left);
+
+    let left_order = roles.batch.iter().chain(&roles.rows).chain(&roles.inner).chain(&roles.summed);
+    let left_order: Vec<usize> = left_order.filter_map(|a| a.left).collect();
+    let right_order =
+        roles.batch.iter().chain(&roles.columns).chain(&roles.inner).chain(&roles.summed);
+    let right_order: Vec<usize> = right_order.filter_map(|a| a.right).collect();
+
+    let x = ctx.tensor(left)?;
+    let x = ctx.transpose(&format!("{}/left", node.name), x, &left_shape, &left_order);
+    let x_shape: Vec<TDim> = left_order.iter().map(|&i| left_shape[i].clone()).collect();
+    let left_batch: Vec<TDim> = roles.batch.iter().map(of_left).collect();
+    let mut flat: Vec<TDim> = left_batch.clone();
+    flat.extend([rows.clone(), inner.clone()]);
+
+    let mut result_shape = batch_dims.clone();
+    result_shape.extend([rows.clone(), columns.clone()]);
+    let element = ctx.element(OutletId::new(node.id, 0))?;
+    let constant = ctx.constant(right).cloned();
+    let product = match constant.filter(|_| roles.batch.is_empty()) {
+        Some(weights) => {
+            let x = ctx.reshape(&format!("{}/input", node.name), x, &x_shape, &flat)?;
+            let shape = [columns.to_i64()?, inner.to_i64()?].map(|n| n as usize);
+            let weights = weights.into_tensor().permute_axes(&right_order)?.into_shape(&shape)?;
+            let name = ctx.model.node(right.node).name.clone();
+            let weights = ctx.add_constant(&name, &weights)?;
+            let op = LiteOp::FullyConnected {
+                activation: Activation::None,
+                keep_num_dims: false,
+                asymmetric_quantize_inputs: false,
+            };
+            ctx.emit(&node.name, op, &[x, weights], element, &result_shape)
+        }
+        None => {
+            let x = ctx.reshape(&format!("{}/input", node.name), x, &x_shape, &flat)?;
+            let y = ctx.tensor(right)?;
+            let y = ctx.transpose(&format!("{}/right", node.name), y, &right_shape, &right_order);
+            let y_shape: Vec<TDim> = right_order.iter().map(|&i| right_shape[i].clone()).collect();
+            let mut flat: Vec<TDim> = roles.batch.iter().map(of_right).collect();
+            flat.extend([columns, inner]);
+            let y = ctx.reshape(&format!("{}/weights", node.name), y, &y_shape, &flat)?;
+            let op = LiteOp::BatchMatMul { transpose_x: false, transpose_y: true };
+            ctx.emit(&node.name, op, &[x, y], element, &result_shape)
+        }
+    };
+
+    let mut unflat = batch_dims;
+    unflat.extend(roles.rows.iter().map(of_left));
+    unflat.extend(roles.columns.iter().map(of_right));
+    let product = ctx.reshape(&format!("{}/unflat", node.name), product, &result_shape, &unflat)?;
+    let made = roles.batch.iter().chain(&roles.rows).chain(&roles.columns);
+    let made: Vec<usize> = made.filter_map(|a| a.result).collect();
+    let back: Vec<usize> =
+        (0..made.len()).map(|i| made.iter().position(|&m| m == i).unwrap_or(i)).collect();
+    let product = ctx.transpose(&format!("{}/result", node.name), product, &unflat, &back);
+    ctx.bind(node, product);
+    Ok(())
+}
+
+pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
+    let name = ctx.output_name(node);
+    let x = ctx.input(node, 0)?;
+    let y = ctx.input(node, 1)?;
+    match &node.op {
+        LiteOp::FullyConnected { activation, keep_num_dims, .. } => {
+            let weights = ctx.shape(y)?;
+            ensure!(weights.len() == 2, "'{name}': weights of rank {}", weights.len());
+            let x_shape = ctx.shape(x)?;
+            ensure!(!x_shape.is_empty(), "'{name}': the input is a scalar");
+            let flat = [TDim::from(-1), weights[1].clone()];
+            let x = super::shape::wire_reshape(ctx, name, x, &flat)?;
+            let op = EinSum::new("mk,nk->mn".parse()?, DatumType::F32);
+            let mut wire = ctx.wire(&format!("{name}/product"), op, &[x, y])?;
+            if ctx.has_input(node, 2) {
+                let bias = ctx.input(node, 2)?;
+                let [a, b] = ctx.equalize_ranks(name, wire, bias)?;
+                wire = ctx.wire(&format!("{name}/bias"), math::add(), &[a, b])?;
+            }
+            wire = super::activation::wire_fused(ctx, name, *activation, wire)?;
+            if *keep_num_dims && x_shape.len() != 2 {
+                let mut shape = x_shape;
+                shape.pop();
+                shape.push(weights[0].clone());
+                wire = super::shape::wire_reshape(ctx, name, wire, &shape)?;
+            }
+            ctx.finish(node, wire)
+        }
+        LiteOp::BatchMatMul { transpose_x, transpose_y } => {
+            let [x, y] = ctx.equalize_ranks(name, x, y)?;
+            let rank = ctx.shape(x)?.len();
+            ensure!(rank >= 2, "'{name}': operands of rank {rank}");
+            let batch: String = ('a'..).take(rank - 2).collect();
+            let left = if *transpose_x { "zm" } else { "mz" };
+            let right = if *transpose_y { "nz" } else { "zn" };
+            ensure!(rank <= 10, "'{name}': operands of rank {rank}");
+            let axes = format!("{batch}{left},{batch}{right}->{batch}mn").parse()?;
+            let wire = ctx.wire(name, EinSum::new(axes, DatumType::F32), &[x, y])?;
+            ctx.finish(node, wire)
+        }
+        _ => bail!("{} is not a product", node.op.name()),
+    }
+}
+
+pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
+    Ok(Some(match &op.options {
+        BuiltinOptions::FullyConnected(o) if op.builtin == BuiltinOperator::FULLY_CONNECTED => {
+            ensure!(o.weights_format == FullyConnectedWeightsFormat::Default, "FULLY_CONNECTED with shuffled weights");
+            LiteOp::FullyConnected {
+                activation: super::activation::read_fused(o.fused_activation_function),
+                keep_num_dims: o.keep_num_dims,
+                asymmetric_quantize_inputs: o.asymmetric_quantize_inputs,
+            }
+        }
+        BuiltinOptions::BatchMatMul(o) => {
+            LiteOp::BatchMatMul { transpose_x: o.adj_x, transpose_y: o.adj_y }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
+    Ok(match &node.op {
+        LiteOp::FullyConnected { activation, keep_num_dims, asymmetric_quantize_inputs } => {
+            let version = match (input_element(graph, node, 0), input_element(graph, node, 1)) {
+                (Some(ElementType::F32), Some(ElementType::I8)) => 12,
+                (Some(ElementType::I16), _) => 11,
+                (Some(ElementType::I8), _) => 4,
+                _ if *keep_num_dims => 5,
+                _ if node.inputs.get(2).copied().flatten().is_none() => 6,
+                _ => 1,
+            };
+            let options = FullyConnectedOptions {
+                fused_activation_function: super::activation::write_fused(*activation),
+                keep_num_dims: *keep_num_dims,
+                asymmetric_quantize_inputs: *asymmetric_quantize_inputs,
+                ..Default::default()
+            };
+            TfliteOp::new(
+                BuiltinOperator::FULLY_CONNECTED,
+                version,
+                BuiltinOptions::FullyConnected(options),
+            )
+        }
+        LiteOp::BatchMatMul { transpose_x, transpose_y } => TfliteOp::new(
+            BuiltinOperator::BATCH_MATMUL,
+            1,
+            BuiltinOptions::BatchMatMul(BatchMatMulOptions {
+                adj_x: *transpose_x,
+                adj_y: *transpose_y,
+                ..Default::default()
+            }),
+        ),
+        other => bail!("{} is not a product", other.name()),
+    })
+}

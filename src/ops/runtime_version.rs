@@ -1,0 +1,18 @@
+//! The oldest TFLite runtime that knows an operator's version (TensorFlow `runtime_version.cc`).
+
+use crate::format::tflite::BuiltinOperator as Op;
+
+/// Major, minor, patch. What is not listed has been there since 1.14.
+pub fn oldest_runtime(builtin: Op, version: i32) -> (u32, u32, u32) {
+    match (builtin, version) {
+        (Op::BATCH_MATMUL, _) => (2, 3, 0),
+        (Op::FULLY_CONNECTED, 5) => (2, 0, 0),
+        (Op::FULLY_CONNECTED, 6) => (2, 1, 0),
+        (Op::FULLY_CONNECTED, 7..=9) => (2, 3, 0),
+        (Op::FULLY_CONNECTED, 10..) => (2, 11, 0),
+        (Op::DEQUANTIZE, 3) => (1, 15, 0),
+        (Op::GELU, _) => (2, 9, 0),
+        (Op::RELU_0_TO_1, _) => (2, 10, 0),
+        _ => (1, 14, 0),
+    }
+}

@@ -1,0 +1,81 @@
+//! SOFTMAX and LOG_SOFTMAX: over the last axis; other axes are moved there and back.
+
+use super::*;
+use crate::format::tflite::SoftmaxOptions;
+use crate::tract::ops::math;
+use crate::tract::ops::nn::{Softmax, SoftmaxKind};
+use crate::tract::tvec;
+use anyhow::bail;
+
+pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
+    let Some(op) = node.op_as::<Softmax>() else { return Ok(None) };
+    let element = ctx.element(node.inputs[0])?;
+    ensure!(element == ElementType::F32, "softmax of {element}");
+    let &[axis] = op.axes.as_slice() else { bail!("softmax over the axes {:?}", op.axes) };
+    let lite = match op.kind {
+        SoftmaxKind::Softmax => LiteOp::Softmax { beta: 1.0 },
+        SoftmaxKind::LogSoftmax => LiteOp::LogSoftmax,
+    };
+    let input = ctx.tensor(node.inputs[0])?;
+    let shape = ctx.shape(node.inputs[0])?;
+    if axis + 1 == shape.len() {
+        return ctx.emit_result(node, lite, &[input]).map(Some);
+    }
+    let last = shape.len() - 1;
+    let mut swap: Vec<usize> = (0..shape.len()).collect();
+    swap.swap(axis, last);
+    let moved = ctx.transpose(&format!("{}/axis_last", node.name), input, &shape, &swap);
+    let moved_shape: Vec<TDim> = swap.iter().map(|&i| shape[i].clone()).collect();
+    let name = format!("{}/softmax", node.name);
+    let result = ctx.emit(&name, lite, &[moved], element, &moved_shape);
+    let result = ctx.transpose(&node.name, result, &moved_shape, &swap);
+    ctx.bind(node, result);
+    Ok(Some(()))
+}
+
+pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
+    let name = ctx.output_name(node);
+    let mut x = ctx.input(node, 0)?;
+    let rank = ctx.shape(x)?.len();
+    ensure!(rank > 0, "'{name}': softmax of a scalar");
+    let kind = match &node.op {
+        LiteOp::Softmax { beta } => {
+            if *beta != 1.0 {
+                let beta = ctx.scalar_like(*beta, x)?;
+                x = ctx.wire(&format!("{name}/beta"), math::mul(), &[x, beta])?;
+            }
+            SoftmaxKind::Softmax
+        }
+        LiteOp::LogSoftmax => SoftmaxKind::LogSoftmax,
+        other => bail!("{} is not a softmax", other.name()),
+    };
+    let op = Softmax { axes: tvec!(rank - 1), quant_output_dt: None, kind };
+    let wire = ctx.wire(name, op, &[x])?;
+    ctx.finish(node, wire)
+}
+
+pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
+    Ok(match (&op.builtin, &op.options) {
+        (&BuiltinOperator::SOFTMAX, BuiltinOptions::Softmax(o)) => {
+            Some(LiteOp::Softmax { beta: o.beta })
+        }
+        (&BuiltinOperator::LOG_SOFTMAX, _) => Some(LiteOp::LogSoftmax),
+        _ => None,
+    })
+}
+
+pub fn write(node: &Node) -> Result<TfliteOp> {
+    Ok(match &node.op {
+        LiteOp::Softmax { beta } => TfliteOp::new(
+            BuiltinOperator::SOFTMAX,
+            1,
+            BuiltinOptions::Softmax(SoftmaxOptions { beta: *beta }),
+        ),
+        LiteOp::LogSoftmax => TfliteOp::new(
+            BuiltinOperator::LOG_SOFTMAX,
+            1,
+            BuiltinOptions::LogSoftmax,
+        ),
+        other => bail!("{} is not a softmax", other.name()),
+    })
+}

@@ -1,0 +1,43 @@
+//! LiteGraph → tract's `TypedModel`: the walk. How one op raises is known in `ops/`.
+
+use crate::graph::{Dim, Model};
+use crate::ops::{self, RaiseContext, datum_type};
+use crate::tract::{OutletId, TDim, TypedFact, TypedModel};
+use anyhow::{Context, Result, ensure};
+
+/// A raised graph and which outlet each lite tensor became.
+#[derive(Debug)]
+pub struct Raised {
+    pub model: TypedModel,
+    pub outlets: Vec<Option<OutletId>>,
+}
+
+/// Raises the entry graph of a valid model.
+///
+/// # Errors
+/// Names the node that cannot be computed here.
+pub fn raise(model: &Model) -> Result<Raised> {
+    let graph = model.main();
+    let mut ctx = RaiseContext::new(graph);
+    for &input in &graph.inputs {
+        let tensor = &graph.tensors[input];
+        let at = || format!("input '{}'", tensor.name);
+        let shape = tensor.shape.iter().map(|dim| match dim {
+            Dim::Known(n) => Ok(TDim::from(*n)),
+            Dim::Symbol(text) => ctx.model.symbols.parse_tdim(text),
+        });
+        let shape: Vec<TDim> = shape.collect::<Result<_, _>>().with_context(at)?;
+        let fact = TypedFact::dt_shape(datum_type(tensor.element).with_context(at)?, &*shape);
+        let outlet = ctx.model.add_source(ops::unique(&ctx.model, &tensor.name), fact)?;
+        ctx.set(input, outlet);
+    }
+    for (i, node) in graph.nodes.iter().enumerate() {
+        ops::raise(&mut ctx, node)
+            .with_context(|| format!("node {i} ({})", node.op.name()))?;
+    }
+    let outputs = graph.outputs.iter().map(|&o| ctx.outlet(o)).collect::<Result<Vec<_>>>()?;
+    ensure!(!outputs.is_empty(), "the graph has no outputs");
+    let (mut model, outlets) = ctx.into_parts();
+    model.select_output_outlets(&outputs)?;
+    Ok(Raised { model, outlets })
+}

@@ -1,0 +1,5 @@
+//! Files → LiteGraph: the walks. What one operator means is known in `ops/`.
+
+mod tflite;
+
+pub use tflite::{description, lite_graph};

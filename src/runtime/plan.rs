@@ -1,0 +1,163 @@
+//! Plans and the sessions that run them.
+
+use crate::graph::{Dim, ElementType, shape_text};
+use crate::ops::{dims, element_type};
+use crate::tract::guard::catch_panic;
+use crate::tract::{
+    EvalContext, IntoTValue, IntoTensor, Node, OpState, SimplePlan, TValue, TVec, Tensor,
+    TypedFact, TypedModel, TypedOp, TypedSimplePlan, TypedSimpleState,
+};
+use anyhow::{Context, Result, ensure};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// An input or output of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Port {
+    pub name: String,
+    pub element: ElementType,
+    pub shape: Vec<Dim>,
+}
+
+/// A model ready to run; shared by any number of sessions on any threads.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    plan: Arc<TypedSimplePlan>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+}
+
+/// One thread's run state.
+#[derive(Debug)]
+pub struct Session {
+    plan: Plan,
+    state: TypedSimpleState,
+}
+
+/// What one node of a plan took in a profiled run.
+#[derive(Debug, Clone)]
+pub struct NodeTime {
+    pub name: String,
+    pub op: String,
+    pub time: Duration,
+}
+
+impl Plan {
+    /// Fuses and packs `model` onto our kernels and plans it. `inputs` and `outputs` name its ends.
+    ///
+    /// # Errors
+    /// The graph does not type-check, or tract cannot plan it.
+    pub fn new(model: TypedModel, inputs: &[String], outputs: &[String]) -> Result<Plan> {
+        catch_panic("planning the graph", move || {
+            let ports = |outlets: &[crate::tract::OutletId], names: &[String]| -> Result<Vec<Port>> {
+                ensure!(outlets.len() == names.len(), "the graph's ends and their names differ");
+                let port = |(o, name): (&crate::tract::OutletId, &String)| -> Result<Port> {
+                    let fact = model.outlet_fact(*o)?;
+                    Ok(Port {
+                        name: name.clone(),
+                        element: element_type(fact.datum_type)?,
+                        shape: dims(&fact.shape),
+                    })
+                };
+                outlets.iter().zip(names).map(port).collect()
+            };
+            let inputs = ports(model.input_outlets()?, inputs)?;
+            let outputs = ports(model.output_outlets()?, outputs)?;
+            let mut fused = super::fuse::fuse(&model)?;
+            fused.optimize()?;
+            Ok(Plan { plan: SimplePlan::new(fused)?, inputs, outputs })
+        })
+    }
+
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    pub fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    pub fn session(&self) -> Result<Session> {
+        Ok(Session { state: self.plan.spawn()?, plan: self.clone() })
+    }
+
+    /// Refuses tensors that do not fit the inputs, with the input's name and both shapes.
+    pub fn check_inputs(&self, tensors: &[Tensor]) -> Result<()> {
+        ensure!(
+            tensors.len() == self.inputs.len(),
+            "the model has {} inputs, {} were given",
+            self.inputs.len(),
+            tensors.len()
+        );
+        for (port, tensor) in self.inputs.iter().zip(tensors) {
+            let element = element_type(tensor.datum_type())?;
+            ensure!(
+                element == port.element,
+                "input '{}' takes {}, got {element}",
+                port.name,
+                port.element
+            );
+            let fits = port.shape.len() == tensor.rank()
+                && port.shape.iter().zip(tensor.shape()).all(|(d, n)| d.known().is_none_or(|d| d == *n));
+            ensure!(
+                fits,
+                "input '{}' takes shape {}, got {:?}",
+                port.name,
+                shape_text(&port.shape),
+                tensor.shape()
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    /// Runs the model once; `inputs` in the model's order.
+    pub fn run(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        self.plan.check_inputs(&inputs)?;
+        let state = &mut self.state;
+        let outputs = catch_panic("running the graph", || {
+            let inputs: TVec<TValue> = inputs.into_iter().map(IntoTValue::into_tvalue).collect();
+            Ok(state.run(inputs)?)
+        })?;
+        Ok(outputs.into_iter().map(IntoTensor::into_tensor).collect())
+    }
+
+    /// As [`run`](Self::run) without its checks, on shared values: an input that nobody else holds may
+    /// be changed in place.
+    pub fn run_shared(&mut self, inputs: Vec<Arc<Tensor>>) -> Result<Vec<Arc<Tensor>>> {
+        use crate::tract::IntoArcTensor;
+        let inputs: TVec<TValue> = inputs.into_iter().map(TValue::from_const).collect();
+        let outputs = self.state.run(inputs)?;
+        Ok(outputs.into_iter().map(IntoArcTensor::into_arc_tensor).collect())
+    }
+
+    /// Runs once and times every node.
+    pub fn profile(&mut self, inputs: Vec<Tensor>) -> Result<Vec<NodeTime>> {
+        self.plan.check_inputs(&inputs)?;
+        let mut times = vec![];
+        let state = &mut self.state;
+        let record = &mut times;
+        catch_panic("running the graph", move || {
+            let inputs: TVec<TValue> = inputs.into_iter().map(IntoTValue::into_tvalue).collect();
+            let timed = |ctx: &EvalContext,
+                         state: Option<&mut (dyn OpState + 'static)>,
+                         node: &Node<TypedFact, Box<dyn TypedOp>>,
+                         inputs: TVec<TValue>| {
+                let start = Instant::now();
+                let result = match state {
+                    Some(state) => state.eval(ctx, node.op.as_op(), inputs),
+                    None => node.op.eval(ctx, inputs),
+                };
+                record.push(NodeTime {
+                    name: node.name.clone(),
+                    op: node.op.name().to_string(),
+                    time: start.elapsed(),
+                });
+                result
+            };
+            state.run_plan_with_eval(inputs, timed).map(|_| ()).context("profiling")
+        })?;
+        Ok(times)
+    }
+}

@@ -1,0 +1,13 @@
+//! The one door to tract: loading, guarding, and the typed ops that we add.
+//!
+//! Invariant: no other module names the tract crates; `ops/`, `lower/`, `raise/`, `runtime/` and
+//! `train/gradient.rs` take ops from here.
+
+pub mod guard;
+pub mod onnx;
+pub mod typed_ops;
+
+pub use tract_core::ops;
+pub use tract_core::ops::change_axes::to_axis_ops_with_tf_rules;
+pub use tract_onnx::pb;
+pub use tract_onnx::tract_hir::internal::*;

@@ -1,0 +1,356 @@
+//! ONNX: protobuf bytes → checked `ModelProto` → decluttered `TypedModel`.
+//!
+//! The bytes are hostile: everything tract would trust (sizes, names, order) is checked first.
+
+use super::*;
+use crate::tract::guard;
+use ::anyhow::{Context, Result, bail, ensure};
+use prost::Message;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+/// The newest default-domain opset of ONNX 1.21, and its IR version.
+pub const NEWEST_OPSET: i64 = 26;
+pub const NEWEST_IR: i64 = 13;
+
+/// No single tensor of a model may declare more elements than this.
+const MAX_TENSOR_ELEMENTS: usize = 1 << 32;
+
+/// Domains whose op names mean what tract's registry takes them for.
+const KNOWN_DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
+
+/// An op of a model that cannot be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct UnsupportedOp {
+    pub node: String,
+    pub op: String,
+    pub reason: String,
+}
+
+/// Reads and checks the protobuf of an ONNX file.
+///
+/// # Errors
+/// Names the file and what is wrong with it: not ONNX, newer than we know, unsupported ops (all of
+/// them), undefined or cyclic values, tensors whose data does not fill their shape.
+pub fn read(path: &Path) -> Result<pb::ModelProto> {
+    let bytes = crate::format::mmap::open(path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    decode(bytes).with_context(|| path.display().to_string())
+}
+
+/// As [`read`], from bytes.
+pub fn decode(bytes: bytes::Bytes) -> Result<pb::ModelProto> {
+    ensure!(!bytes.is_empty(), "the file is empty; an ONNX model was expected");
+    let proto = pb::ModelProto::decode(bytes)
+        .map_err(|e| ::anyhow::anyhow!("not an ONNX model, or cut short ({e})"))?;
+    check(&proto)?;
+    Ok(proto)
+}
+
+/// The default-domain opset that the model imports.
+pub fn opset(proto: &pb::ModelProto) -> i64 {
+    let default = |o: &&pb::OperatorSetIdProto| o.domain.is_empty() || o.domain == "ai.onnx";
+    proto.opset_import.iter().find(default).map_or(0, |o| o.version)
+}
+
+fn check(proto: &pb::ModelProto) -> Result<()> {
+    let graph = match &proto.graph {
+        Some(graph) if !graph.output.is_empty() => graph,
+        _ => bail!("not an ONNX model: it holds no graph with outputs"),
+    };
+    let version = opset(proto);
+    ensure!(
+        version <= NEWEST_OPSET && proto.ir_version <= NEWEST_IR,
+        "the model is newer than this mlctl knows: opset {version}, IR {} (newest known: opset \
+         {NEWEST_OPSET}, IR {NEWEST_IR}); export it with an older opset or update mlctl",
+        proto.ir_version
+    );
+    let unsupported = unsupported_ops(proto);
+    if !unsupported.is_empty() {
+        bail!(unsupported_text(&unsupported));
+    }
+    check_graph(graph, &HashSet::new())
+}
+
+/// One line an op, as every command reports them.
+pub fn unsupported_text(ops: &[UnsupportedOp]) -> String {
+    let plural = if ops.len() == 1 { "op is" } else { "ops are" };
+    let lines: Vec<String> =
+        ops.iter().map(|u| format!("\n  {} '{}': {}", u.op, u.node, u.reason)).collect();
+    format!("{} {plural} not supported:{}", ops.len(), lines.concat())
+}
+
+fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
+    fn walk(graph: &pb::GraphProto, known: &dyn Fn(&pb::NodeProto) -> Option<String>, found: &mut Vec<UnsupportedOp>) {
+        for node in &graph.node {
+            if let Some(reason) = known(node) {
+                found.push(UnsupportedOp {
+                    node: node_name(node).to_string(),
+                    op: node.op_type.clone(),
+                    reason,
+                });
+            }
+            for attribute in &node.attribute {
+                for inner in attribute.g.iter().chain(&attribute.graphs) {
+                    walk(inner, known, found);
+                }
+            }
+        }
+    }
+    let registry = &framework().op_register.0;
+    let local: HashSet<(&str, &str)> =
+        proto.functions.iter().map(|f| (f.domain(), f.name())).collect();
+    let reason = |node: &pb::NodeProto| {
+        if local.contains(&(node.domain.as_str(), node.op_type.as_str())) {
+            Some("functions defined inside the model are not supported; inline them".to_string())
+        } else if !KNOWN_DOMAINS.contains(&node.domain.as_str()) {
+            Some(format!("custom domain '{}'", node.domain))
+        } else if !registry.contains_key(&node.op_type) {
+            Some("no implementation in the runtime".to_string())
+        } else {
+            None
+        }
+    };
+    let mut found = vec![];
+    if let Some(graph) = &proto.graph {
+        walk(graph, &reason, &mut found);
+    }
+    found
+}
+
+fn node_name(node: &pb::NodeProto) -> &str {
+    if node.name.is_empty() { node.output.first().map_or("", |o| o) } else { &node.name }
+}
+
+/// Sizes of tensors, names of values, and an order in which the nodes can run.
+fn check_graph(graph: &pb::GraphProto, outer: &HashSet<&str>) -> Result<()> {
+    let mut constants: HashMap<&str, &pb::TensorProto> = HashMap::new();
+    for tensor in &graph.initializer {
+        check_tensor(tensor)?;
+        constants.insert(&tensor.name, tensor);
+    }
+    let mut defined: HashSet<&str> = outer.clone();
+    defined.extend(constants.keys());
+    let mut inputs = HashSet::new();
+    for input in &graph.input {
+        ensure!(inputs.insert(input.name.as_str()), "input '{}' is declared twice", input.name);
+        defined.insert(&input.name);
+    }
+    let mut producers: HashMap<&str, usize> = HashMap::new();
+    for (i, node) in graph.node.iter().enumerate() {
+        for output in node.output.iter().filter(|o| !o.is_empty()) {
+            ensure!(
+                producers.insert(output, i).is_none() && !inputs.contains(output.as_str()),
+                "value '{output}' is defined twice"
+            );
+        }
+    }
+    let mut waiting = vec![0usize; graph.node.len()];
+    let mut readers: Vec<Vec<usize>> = vec![vec![]; graph.node.len()];
+    for (i, node) in graph.node.iter().enumerate() {
+        check_shape_bomb(node, &constants)?;
+        for input in node.input.iter().filter(|i| !i.is_empty()) {
+            match producers.get(input.as_str()) {
+                Some(&p) => {
+                    waiting[i] += 1;
+                    readers[p].push(i);
+                }
+                None => ensure!(
+                    defined.contains(input.as_str()),
+                    "node '{}' ({}) reads '{input}', which nothing defines",
+                    node_name(node),
+                    node.op_type
+                ),
+            }
+        }
+    }
+    let mut ready: Vec<usize> = (0..graph.node.len()).filter(|&i| waiting[i] == 0).collect();
+    let mut done = 0;
+    while let Some(i) = ready.pop() {
+        done += 1;
+        for &reader in &readers[i] {
+            waiting[reader] -= 1;
+            if waiting[reader] == 0 {
+                ready.push(reader);
+            }
+        }
+    }
+    if done < graph.node.len() {
+        let stuck = (0..graph.node.len()).find(|&i| waiting[i] > 0).unwrap_or(0);
+        bail!("the graph has a cycle through node '{}'", node_name(&graph.node[stuck]));
+    }
+    defined.extend(producers.keys());
+    for output in &graph.output {
+        ensure!(
+            defined.contains(output.name.as_str()),
+            "output '{}' is computed by no node",
+            output.name
+        );
+    }
+    for node in &graph.node {
+        for attribute in &node.attribute {
+            if let Some(tensor) = &attribute.t {
+                check_tensor(tensor)?;
+            }
+            for inner in attribute.g.iter().chain(&attribute.graphs) {
+                check_graph(inner, &defined)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn element_count(dims: &[i64]) -> Option<usize> {
+    dims.iter()
+        .try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?))
+        .filter(|&n| n <= MAX_TENSOR_ELEMENTS)
+}
+
+fn check_tensor(tensor: &pb::TensorProto) -> Result<()> {
+    use pb::tensor_proto::{DataLocation, DataType};
+    let name = &tensor.name;
+    let count = element_count(&tensor.dims)
+        .with_context(|| format!("tensor '{name}' has an impossible shape {:?}", tensor.dims))?;
+    let bits = match DataType::try_from(tensor.data_type).ok() {
+        Some(DataType::Bool | DataType::Int8 | DataType::Uint8) => 8,
+        Some(DataType::Int16 | DataType::Uint16 | DataType::Float16 | DataType::Bfloat16) => 16,
+        Some(DataType::Int32 | DataType::Uint32 | DataType::Float) => 32,
+        Some(DataType::Int64 | DataType::Uint64 | DataType::Double | DataType::Complex64) => 64,
+        Some(DataType::Complex128) => 128,
+        Some(DataType::String) => {
+            ensure!(
+                tensor.string_data.len() == count,
+                "tensor '{name}' of shape {:?} holds {} strings",
+                tensor.dims,
+                tensor.string_data.len()
+            );
+            return Ok(());
+        }
+        _ => return Ok(()),
+    };
+    if tensor.data_location == Some(DataLocation::External as i32) {
+        return Ok(());
+    }
+    let held = if !tensor.raw_data.is_empty() {
+        tensor.raw_data.len() * 8 / bits
+    } else {
+        [
+            tensor.float_data.len(),
+            tensor.int32_data.len(),
+            tensor.int64_data.len(),
+            tensor.double_data.len(),
+            tensor.uint64_data.len(),
+        ]
+        .into_iter()
+        .max()
+        .unwrap_or(0)
+    };
+    ensure!(
+        held == count,
+        "tensor '{name}' of shape {:?} needs {count} values, the file holds {held}",
+        tensor.dims
+    );
+    Ok(())
+}
+
+/// Small constants that ask for huge tensors.
+fn check_shape_bomb(node: &pb::NodeProto, constants: &HashMap<&str, &pb::TensorProto>) -> Result<()> {
+    let shape_input = match node.op_type.as_str() {
+        "ConstantOfShape" => 0,
+        "Expand" | "Tile" => 1,
+        _ => return Ok(()),
+    };
+    let Some(shape) = node.input.get(shape_input).and_then(|i| constants.get(i.as_str())) else {
+        return Ok(());
+    };
+    let raw = shape.raw_data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b));
+    let dims: Vec<i64> = shape.int64_data.iter().copied().chain(raw).collect();
+    ensure!(
+        element_count(&dims).is_some_and(|n| n <= 1 << 28),
+        "node '{}' ({}) asks for a tensor of shape {dims:?}",
+        node_name(node),
+        node.op_type
+    );
+    Ok(())
+}
+
+fn framework() -> &'static tract_onnx::Onnx {
+    static FRAMEWORK: std::sync::OnceLock<tract_onnx::Onnx> = std::sync::OnceLock::new();
+    FRAMEWORK.get_or_init(|| {
+        tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true)
+    })
+}
+
+/// A graph of known types and shapes (symbols allowed), decluttered, with the ONNX names of its ends.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub model: TypedModel,
+    pub inputs: Vec<String>,
+    pub outputs: Vec<String>,
+}
+
+/// Brings a checked model into tract. `folder` holds its external data.
+///
+/// # Errors
+/// Names the node that does not type-check; a panic or hang in tract is an error too.
+pub fn load(mut proto: pb::ModelProto, folder: Option<&Path>) -> Result<Loaded> {
+    let size = proto.encoded_len() as u64;
+    let folder = folder.and_then(|f| f.to_str()).map(str::to_string);
+    let limit = Duration::from_secs(60 + size / (1 << 20));
+    guard::with_deadline("loading the graph", limit, move || {
+        name_unknown_dims(&mut proto);
+        let parsed = framework().parse(&proto, folder.as_deref())?;
+        let graph = proto.graph.as_ref().context("no graph")?;
+        let outputs = graph.output.iter().map(|o| o.name.clone()).collect();
+        let mut model = parsed.model.into_typed()?;
+        model.declutter()?;
+        let inputs = model
+            .input_outlets()?
+            .iter()
+            .map(|o| model.node(o.node).name.clone())
+            .collect();
+        Ok(Loaded { model, inputs, outputs })
+    })
+}
+
+/// A model of our own making as tract first types it: not decluttered, sources in the proto's order.
+pub fn parse_typed(proto: &pb::ModelProto) -> Result<TypedModel> {
+    Ok(framework().parse(proto, None)?.model.into_typed()?)
+}
+
+/// Gives every unnamed or unusable dimension of the inputs a symbol: the first axes share `N`.
+fn name_unknown_dims(proto: &mut pb::ModelProto) {
+    use pb::tensor_shape_proto::dimension::Value as DimValue;
+    let Some(graph) = &mut proto.graph else { return };
+    let constants: HashSet<&String> = graph.initializer.iter().map(|t| &t.name).collect();
+    for (i, input) in graph.input.iter_mut().enumerate() {
+        if constants.contains(&input.name) {
+            continue;
+        }
+        let Some(pb::type_proto::Value::TensorType(tensor)) =
+            input.r#type.as_mut().and_then(|t| t.value.as_mut())
+        else {
+            continue;
+        };
+        for (axis, dim) in tensor.shape.iter_mut().flat_map(|s| &mut s.dim).enumerate() {
+            let name = match &dim.value {
+                Some(DimValue::DimValue(n)) if *n > 0 => continue,
+                Some(DimValue::DimParam(name)) if !name.is_empty() && name != "?" => {
+                    let word: String = name
+                        .chars()
+                        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+                        .collect();
+                    if word.starts_with(|c: char| c.is_ascii_digit() || c == '_') {
+                        format!("d{word}")
+                    } else {
+                        word
+                    }
+                }
+                _ if axis == 0 => "N".to_string(),
+                _ => format!("d{i}_{axis}"),
+            };
+            dim.value = Some(DimValue::DimParam(name));
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Typed ops that tract lacks, or has slower: our kernels inside tract's plan.
+
+mod activation_gradient;
+mod gemm;
+mod loss;
+mod sgd;
+mod sum_rows;
+
+pub use activation_gradient::ActivationGradient;
+pub use gemm::{Gemm, PackedWeights};
+pub use loss::{LossFunction, LossWithGradient};
+pub use sgd::SgdUpdate;
+pub use sum_rows::SumRows;
+
+use super::*;
+
+/// The values of a float32 tensor.
+fn values(tensor: &Tensor) -> TractResult<&[f32]> {
+    tensor.try_as_plain_ram()?.as_slice::<f32>()
+}
+
+/// A float32 tensor of `shape` made by `fill`, which sees zeros.
+fn filled(
+    shape: &[usize],
+    fill: impl FnOnce(&mut [f32]) -> TractResult<()>,
+) -> TractResult<TValue> {
+    let mut tensor = Tensor::zero::<f32>(shape)?;
+    fill(tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)?;
+    Ok(tensor.into_tvalue())
+}
+
+/// A value that its only holder may change in place; a shared one is copied.
+fn exclusive(value: TValue) -> Tensor {
+    value.into_tensor()
+}

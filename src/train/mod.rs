@@ -1,0 +1,14 @@
+//! Training: a recipe, digits, and the loop that finds the weights.
+
+mod batches;
+pub mod gradient;
+pub mod initial_model;
+mod optimizer;
+pub mod recipe;
+mod run;
+mod step;
+
+pub use initial_model::LayerSummary;
+pub use recipe::Recipe;
+pub use run::{TrainError, Trained, train};
+pub use step::TrainableModel;

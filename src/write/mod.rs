@@ -1,0 +1,5 @@
+//! LiteGraph → files: the walks. How one op is written is known in `ops/`.
+
+mod tflite;
+
+pub use tflite::{Description, PREPROCESSING_METADATA, write_tflite};

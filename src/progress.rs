@@ -12,7 +12,7 @@ pub struct EpochReport {
 }
 
 /// Mean loss and share of right answers over a set of samples.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Score {
     pub loss: f64,
     pub accuracy: f64,

@@ -1,4 +1,5 @@
-//! Bilinear resizing with antialiasing, bit for bit what Pillow's `resize(…, BILINEAR)` gives.
+//! Bilinear resizing with antialiasing: bit for bit what Pillow 11's `resize(…, BILINEAR)` gives. (Pillow 13 sometimes
+//! resizes columns first, which differs by one level.)
 //! Method: Pillow, src/libImaging/Resample.c (a triangle filter, widened when shrinking; 22-bit weights).
 
 /// An 8-bit picture: height × width × channels.

@@ -1,6 +1,7 @@
 //! Bytes only: the file formats that the rest of the program reads and writes, as plain values.
 //! Knows no ops and no graphs; decides nothing about what the values mean.
 
+pub mod atomic;
 pub mod flatbuffer;
 pub mod idx;
 pub mod mmap;

@@ -14,11 +14,8 @@ impl Display for Subgraph {
             writeln!(f, "input  {}", tensor(input))?;
         }
         for node in &self.nodes {
-            let inputs: Vec<String> = node
-                .inputs
-                .iter()
-                .map(|i| i.as_ref().map_or("-".to_string(), tensor))
-                .collect();
+            let inputs: Vec<String> =
+                node.inputs.iter().map(|i| i.as_ref().map_or("-".to_string(), tensor)).collect();
             let outputs: Vec<String> = node.outputs.iter().map(tensor).collect();
             writeln!(f, "{:?} ({}) -> {}", node.op, inputs.join(", "), outputs.join(", "))?;
         }

@@ -190,14 +190,7 @@ impl Tensor {
 
     /// A value that is computed or given at run time.
     pub fn variable(name: impl Into<String>, element: ElementType, shape: Vec<Dim>) -> Tensor {
-        Tensor {
-            name: name.into(),
-            origin: None,
-            element,
-            shape,
-            quantization: None,
-            data: None,
-        }
+        Tensor { name: name.into(), origin: None, element, shape, quantization: None, data: None }
     }
 
     /// The shape when every dimension is known.

@@ -71,17 +71,32 @@ pub enum LiteOp {
         asymmetric_quantize_inputs: bool,
     },
     /// inputs `[x, y]`; a flag swaps that operand's last two axes.
-    BatchMatMul { transpose_x: bool, transpose_y: bool },
+    BatchMatMul {
+        transpose_x: bool,
+        transpose_y: bool,
+    },
     Unary(UnaryOp),
-    LeakyRelu { alpha: f32 },
-    Gelu { approximate: bool },
+    LeakyRelu {
+        alpha: f32,
+    },
+    Gelu {
+        approximate: bool,
+    },
     /// `activation` is carried by ADD, SUB, MUL and DIV only.
-    Binary { op: BinaryOp, activation: Activation },
+    Binary {
+        op: BinaryOp,
+        activation: Activation,
+    },
     /// Over the last axis.
-    Softmax { beta: f32 },
+    Softmax {
+        beta: f32,
+    },
     /// Over the last axis.
     LogSoftmax,
-    Reduce { op: ReduceOp, keep_dims: bool },
+    Reduce {
+        op: ReduceOp,
+        keep_dims: bool,
+    },
     /// inputs `[x, shape (int32, one −1 allowed)]`.
     Reshape,
     /// inputs `[x, permutation (int32)]`.
@@ -89,7 +104,10 @@ pub enum LiteOp {
     /// Integer, or float16 constant, to float32.
     Dequantize,
     /// An operation that the vocabulary does not know, kept as it came.
-    Custom { code: String, options: bytes::Bytes },
+    Custom {
+        code: String,
+        options: bytes::Bytes,
+    },
 }
 
 impl Activation {

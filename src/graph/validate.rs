@@ -14,10 +14,9 @@ impl Model {
             graph.validate().with_context(|| format!("subgraph {i} '{}'", graph.name))?;
         }
         for signature in &self.signatures {
-            let graph = self
-                .subgraphs
-                .get(signature.subgraph)
-                .with_context(|| format!("signature '{}' names a missing subgraph", signature.key))?;
+            let graph = self.subgraphs.get(signature.subgraph).with_context(|| {
+                format!("signature '{}' names a missing subgraph", signature.key)
+            })?;
             for (name, tensor) in &signature.inputs {
                 ensure!(
                     graph.inputs.contains(tensor),

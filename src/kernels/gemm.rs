@@ -6,11 +6,12 @@
 //! (`PackedB::column_split`). One element's value depends on its row of a, its column of b and the
 //! epilogue alone: neither on the shape around it nor on the instruction set (`gemm_scalar.rs`).
 
+use super::elementwise::activate;
 use super::gemm_pack::{Buffer, PackedB, copy_left, pack_right, panels, row_width};
 use super::gemm_tile::{Tile, run_tile, tile_rows};
 use super::instruction_set::{InstructionSet, instruction_set};
 use super::matrix::{Matrix, MatrixMut};
-use super::{sigmoid, tanh};
+
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -89,7 +90,8 @@ pub(crate) fn gemm_on(
     if b.column_stride() == 1 && !packing_pays(m, n, depth) {
         for (k, step) in depth_steps(depth, epilogue) {
             let right = Right::InPlace(b.row_range(k.clone()));
-            multiply(set, a.column_range(k), &right, 0..n, &mut c, 0, &step);
+            let block = Block { right, columns: 0..n, c_first: 0, step };
+            multiply(set, a.column_range(k), &block, &mut c);
         }
     } else {
         RIGHT.with_borrow_mut(|buffer| {
@@ -103,13 +105,13 @@ pub(crate) fn gemm_on(
                         first: 0,
                         columns: b.columns(),
                     };
-                    let a = a.column_range(k);
-                    multiply(set, a, &right, 0..b.columns(), &mut c, first, &step);
+                    let block = Block { right, columns: 0..b.columns(), c_first: first, step };
+                    multiply(set, a.column_range(k), &block, &mut c);
                 }
             }
         });
     }
-    activate(&mut c, epilogue.activation);
+    activate_rows(&mut c, epilogue.activation);
 }
 
 pub(crate) fn gemm_packed_on(
@@ -135,9 +137,10 @@ pub(crate) fn gemm_packed_on(
             first: k.start,
             columns: b.columns(),
         };
-        multiply(set, a.column_range(k), &right, columns.clone(), &mut c, 0, &step);
+        let block = Block { right, columns: columns.clone(), c_first: 0, step };
+        multiply(set, a.column_range(k), &block, &mut c);
     }
-    activate(&mut c, epilogue.activation);
+    activate_rows(&mut c, epilogue.activation);
 }
 
 /// The depth is summed in blocks. They are part of the result's definition, and depend on nothing
@@ -159,12 +162,14 @@ thread_local! {
     static RIGHT: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
 }
 
+/// A right side of up to 2 MiB is read in place about as fast as from panels.
 fn packing_pays(m: usize, n: usize, depth: usize) -> bool {
-    m >= env("PM", 64) && n * depth > env("PK", 16 << 10)
+    m >= 64 && n * depth > 512 << 10
 }
 
+/// Far-apart rows of a large left side cost more than a copy, if many panels pass by.
 fn copying_left_pays(m: usize, n: usize, depth: usize) -> bool {
-    m >= 64 && n >= env("LN", 192) && depth >= 64
+    m * depth > 1 << 20 && n >= 192
 }
 
 /// A block of the right side's rows.
@@ -225,43 +230,32 @@ fn depth_steps<'a>(
     })
 }
 
-/// One block of the depth, for some columns of `right`; they are written from column `c_first` on.
-fn multiply(
-    set: InstructionSet,
-    a: Matrix,
-    right: &Right,
+/// One block of the depth: some `columns` of `right`, written from column `c_first` on.
+struct Block<'a> {
+    right: Right<'a>,
     columns: Range<usize>,
-    c: &mut MatrixMut,
     c_first: usize,
-    step: &Step,
-) {
-    let (m, n, depth) = (a.rows(), columns.len(), a.columns());
-    if !copying_left_pays(m, n, depth) {
-        return multiply_rows(set, a, 0, right, columns, c, c_first, step);
+    step: Step<'a>,
+}
+
+fn multiply(set: InstructionSet, a: Matrix, block: &Block, c: &mut MatrixMut) {
+    if !copying_left_pays(a.rows(), block.columns.len(), a.columns()) {
+        return multiply_rows(set, a, 0, block, c);
     }
     let most = BLOCK_ROWS / tile_rows(set) * tile_rows(set);
     LEFT.with_borrow_mut(|buffer| {
-        for first in (0..m).step_by(most) {
-            let block = a.row_range(first..m.min(first + most));
-            let copy = copy_left(block, buffer);
-            multiply_rows(set, copy, first, right, columns.clone(), c, c_first, step);
+        for first in (0..a.rows()).step_by(most) {
+            let rows = a.row_range(first..a.rows().min(first + most));
+            multiply_rows(set, copy_left(rows, buffer), first, block, c);
         }
     });
 }
 
-/// As `multiply`, for the rows of `a`, which are written from row `first_row` on.
-fn multiply_rows(
-    set: InstructionSet,
-    a: Matrix,
-    first_row: usize,
-    right: &Right,
-    columns: Range<usize>,
-    c: &mut MatrixMut,
-    c_first: usize,
-    step: &Step,
-) {
+/// As `multiply`, for rows of the left side that are written from row `first` on.
+fn multiply_rows(set: InstructionSet, a: Matrix, first: usize, block: &Block, c: &mut MatrixMut) {
+    let Block { right, columns, c_first, step } = block;
     let (m, depth, c_row) = (a.rows(), a.columns(), c.row_stride());
-    assert!(first_row + m <= c.rows() && c_first + columns.len() <= c.columns());
+    assert!(first + m <= c.rows() && c_first + columns.len() <= c.columns());
     let (c, left) = (c.data_mut().as_mut_ptr(), a.data().as_ptr());
     let run = |rows: Range<usize>, panel: Range<usize>| {
         let (b, b_row) = right.panel(&panel);
@@ -272,7 +266,7 @@ fn multiply_rows(
             a_step: a.column_stride(),
             b,
             b_row,
-            c: c.wrapping_add((first_row + rows.start) * c_row + column),
+            c: c.wrapping_add((first + rows.start) * c_row + column),
             c_row,
             rows: rows.len(),
             columns: panel.len(),
@@ -283,8 +277,9 @@ fn multiply_rows(
             low: step.low,
             high: step.high,
         };
-        // SAFETY: `set` is available. The views hold all their elements, `rows` are rows of a and
-        // of c, `panel` are columns of right (whose rows are a's columns) and, moved, of c.
+        // SAFETY: `set` is available. The views hold all their elements; `rows` are rows of a and,
+        // moved by `first`, of c; `panel` are columns of right, whose rows are a's columns, and,
+        // moved, of c. c is borrowed mutably, so it overlaps nothing.
         unsafe { run_tile(set, &tile) }
     };
     let tiles = m.div_ceil(tile_rows(set));
@@ -306,14 +301,12 @@ fn right_panels(right: &Right, m: usize) -> impl Iterator<Item = Range<usize>> +
     }
 }
 
-fn activate(c: &mut MatrixMut, activation: Activation) {
-    let function = match activation {
-        Activation::Identity | Activation::Relu | Activation::Relu6 => return,
-        Activation::Sigmoid => sigmoid,
-        Activation::Tanh => tanh,
-    };
-    for row in 0..c.rows() {
-        function(c.row_mut(row));
+/// The activations that are no clamp, which the tiles leave out.
+fn activate_rows(c: &mut MatrixMut, activation: Activation) {
+    if matches!(activation, Activation::Sigmoid | Activation::Tanh) {
+        for row in 0..c.rows() {
+            activate(activation, c.row_mut(row));
+        }
     }
 }
 
@@ -326,15 +319,4 @@ fn assert_shapes(a: &Matrix, depth: usize, n: usize, c: &MatrixMut, epilogue: &E
         c.rows(),
         c.columns()
     );
-}
-
-fn env(n: &str, d: usize) -> usize {
-    static C: std::sync::Mutex<Vec<(String, usize)>> = std::sync::Mutex::new(Vec::new());
-    let mut c = C.lock().unwrap();
-    if let Some(v) = c.iter().find(|v| v.0 == n) {
-        return v.1;
-    }
-    let v = std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-    c.push((n.into(), v));
-    v
 }

@@ -1,4 +1,5 @@
 //! Softmax over the rows of a matrix, and the cross-entropy of it with integer labels.
+#![allow(clippy::needless_range_loop)]
 
 use super::exponential::exp;
 use super::instruction_set::multiversioned;
@@ -32,12 +33,8 @@ fn softmax_rows_body(values: &mut [f32], columns: usize) {
         "{} values are not rows of {columns}",
         values.len()
     );
-    for row in values.chunks_exact_mut(columns) {
-        let max = largest(row);
-        let sum = exp_less(row, max);
-        for y in row {
-            *y /= sum;
-        }
+    for first in (0..values.len()).step_by(columns) {
+        exp_row(values, first, columns, |sum| 1.0 / sum);
     }
 }
 
@@ -64,64 +61,75 @@ fn softmax_cross_entropy_body(
     let classes = logits.len() / rows;
     gradients.copy_from_slice(logits);
     let mut correct = 0;
-    let rows = logits.chunks_exact(classes).zip(gradients.chunks_exact_mut(classes));
-    for ((logits, row), (label, loss)) in rows.zip(labels.iter().zip(losses)) {
+    for ((row, logits), (label, loss)) in
+        logits.chunks_exact(classes).enumerate().zip(labels.iter().zip(losses))
+    {
         let label = *label as usize;
         assert!(label < classes, "label {label} of {classes} classes");
-        let max = largest(row);
-        let sum = exp_less(row, max);
-        correct += usize::from(logits.iter().position(|x| *x == max) == Some(label));
+        let (max, sum) = exp_row(gradients, row * classes, classes, |sum| scale / sum);
+        gradients[row * classes + label] -= scale;
         *loss = (f64::from(sum).ln() - f64::from(logits[label] - max)) as f32;
-        let factor = scale / sum;
-        for y in row.iter_mut() {
-            *y *= factor;
-        }
-        row[label] -= scale;
+        let first_largest = logits.iter().position(|x| *x == max);
+        correct += usize::from(first_largest == Some(label));
     }
     correct
 }
 
-/// The largest value that is no NaN.
+/// The `columns` values from `first` on become e^(value - max) * factor(sum of the exponentials);
+/// their largest and the sum.
 #[inline(always)]
-fn largest(row: &[f32]) -> f32 {
-    let (chunks, tail) = row.as_chunks::<LANES>();
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    lanes[..tail.len()].copy_from_slice(tail);
-    for lane in &mut lanes {
-        *lane = larger(f32::NEG_INFINITY, *lane);
-    }
-    for chunk in chunks {
+fn exp_row(
+    values: &mut [f32],
+    first: usize,
+    columns: usize,
+    factor: impl Fn(f32) -> f32,
+) -> (f32, f32) {
+    let rest = columns % LANES;
+    let mut tail = lanes_at(values, first + columns - rest, rest);
+    let (chunks, rest) = values[first..first + columns].as_chunks_mut::<LANES>();
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    for chunk in chunks.iter().chain([&tail]) {
         for l in 0..LANES {
-            lanes[l] = larger(lanes[l], chunk[l]);
+            largest[l] = larger(largest[l], chunk[l]);
         }
     }
-    fold(lanes, larger)
-}
-
-#[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if b > a { b } else { a }
-}
-
-/// Each value becomes e^(value - max); their sum.
-#[inline(always)]
-fn exp_less(row: &mut [f32], max: f32) -> f32 {
-    let (chunks, tail) = row.as_chunks_mut::<LANES>();
+    let max = fold(largest, larger);
     let mut sums = [0.0; LANES];
-    for chunk in chunks {
+    for chunk in chunks.iter_mut().chain([&mut tail]) {
         for l in 0..LANES {
             chunk[l] = exp(chunk[l] - max);
             sums[l] += chunk[l];
         }
     }
-    let mut last = [f32::NEG_INFINITY; LANES];
-    last[..tail.len()].copy_from_slice(tail);
-    for l in 0..LANES {
-        last[l] = exp(last[l] - max);
-        sums[l] += last[l];
+    let sum = fold(sums, |a, b| a + b);
+    let factor = factor(sum);
+    for chunk in chunks.iter_mut().chain([&mut tail]) {
+        for value in chunk {
+            *value *= factor;
+        }
     }
-    tail.copy_from_slice(&last[..tail.len()]);
-    fold(sums, |a, b| a + b)
+    rest.copy_from_slice(&tail[..rest.len()]);
+    (max, sum)
+}
+
+/// The `len` values from `first` on, then -infinity. Reads what lies behind them, if there is any:
+/// one vector load, where a copy of part of a vector would stall.
+#[inline(always)]
+fn lanes_at(values: &[f32], first: usize, len: usize) -> [f32; LANES] {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    match values[first..].first_chunk() {
+        Some(all) => lanes = *all,
+        None => lanes[..len].copy_from_slice(&values[first..first + len]),
+    }
+    for l in 0..LANES {
+        lanes[l] = if l < len { lanes[l] } else { f32::NEG_INFINITY };
+    }
+    lanes
+}
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
 }
 
 /// Halves folded onto each other: a fixed order, the same for every instruction set.

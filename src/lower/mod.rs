@@ -3,8 +3,8 @@
 use crate::graph::{Model, Signature};
 use crate::ops::{self, LowerContext};
 use crate::tract::TypedModel;
-use crate::tract::ops::{konst::Const, source::TypedSource};
 use crate::tract::onnx::{UnsupportedOp, unsupported_text};
+use crate::tract::ops::{konst::Const, source::TypedSource};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Lowers a decluttered graph; `inputs` and `outputs` name its ends in order.
@@ -47,7 +47,8 @@ pub fn lower(model: &TypedModel, inputs: &[String], outputs: &[String]) -> Resul
     }
     let mut graph = ctx.into_graph();
     graph.name = "main".into();
-    let named = |ids: &[usize], names: &[String]| names.iter().cloned().zip(ids.iter().copied()).collect();
+    let named =
+        |ids: &[usize], names: &[String]| names.iter().cloned().zip(ids.iter().copied()).collect();
     let signature = Signature {
         key: "serving_default".into(),
         subgraph: 0,

@@ -94,9 +94,9 @@ pub fn lower_clip(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>
     }
     let out_shape = ctx.shape(OutletId::new(node.id, 0))?;
     for (x, bound) in [(0, 1), (1, 0)] {
-        let zero = ctx.constant(node.inputs[bound]).is_some_and(|c| {
-            c.datum_type() == DatumType::F32 && c.is_zero().unwrap_or(false)
-        });
+        let zero = ctx
+            .constant(node.inputs[bound])
+            .is_some_and(|c| c.datum_type() == DatumType::F32 && c.is_all_zero().unwrap_or(false));
         if zero && ctx.shape(node.inputs[x])? == out_shape {
             let input = ctx.tensor(node.inputs[x])?;
             return ctx.emit_result(node, LiteOp::Unary(UnaryOp::Relu), &[input]).map(Some);
@@ -111,7 +111,9 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     let wire = match &node.op {
         LiteOp::Unary(op) => wire_unary(ctx, name, *op, x)?,
         LiteOp::LeakyRelu { alpha } => ctx.wire(name, nn::leaky_relu(*alpha), &[x])?,
-        LiteOp::Gelu { approximate: false } => ctx.wire(name, nn::gelu_exact::gelu_exact(), &[x])?,
+        LiteOp::Gelu { approximate: false } => {
+            ctx.wire(name, nn::gelu_exact::gelu_exact(), &[x])?
+        }
         LiteOp::Gelu { approximate: true } => {
             ctx.wire(name, nn::gelu_approximate::gelu_approximate(false), &[x])?
         }
@@ -206,10 +208,7 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
     Ok(match &op.options {
         BuiltinOptions::LeakyRelu(o) => Some(LiteOp::LeakyRelu { alpha: o.alpha }),
         BuiltinOptions::Gelu(o) => Some(LiteOp::Gelu { approximate: o.approximate }),
-        _ => UnaryOp::ALL
-            .into_iter()
-            .find(|u| u.name() == op.builtin.name())
-            .map(LiteOp::Unary),
+        _ => UnaryOp::ALL.into_iter().find(|u| u.name() == op.builtin.name()).map(LiteOp::Unary),
     })
 }
 
@@ -243,13 +242,9 @@ pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
                 UnaryOp::Rsqrt => (BuiltinOperator::RSQRT, BuiltinOptions::None),
                 UnaryOp::Sin => (BuiltinOperator::SIN, BuiltinOptions::None),
                 UnaryOp::Sqrt => (BuiltinOperator::SQRT, BuiltinOptions::None),
-                UnaryOp::Square => {
-                    (BuiltinOperator::SQUARE, BuiltinOptions::Square)
-                }
+                UnaryOp::Square => (BuiltinOperator::SQUARE, BuiltinOptions::Square),
                 UnaryOp::Tanh => (BuiltinOperator::TANH, BuiltinOptions::None),
-                UnaryOp::HardSwish => {
-                    (BuiltinOperator::HARD_SWISH, BuiltinOptions::HardSwish)
-                }
+                UnaryOp::HardSwish => (BuiltinOperator::HARD_SWISH, BuiltinOptions::HardSwish),
             };
             TfliteOp::new(builtin, 1, options)
         }

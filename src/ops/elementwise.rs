@@ -101,17 +101,12 @@ pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
             BuiltinOperator::DIV,
             BuiltinOptions::Div(DivOptions { fused_activation_function, ..Default::default() }),
         ),
-        BinaryOp::Maximum => {
-            (BuiltinOperator::MAXIMUM, BuiltinOptions::MaximumMinimum)
-        }
-        BinaryOp::Minimum => {
-            (BuiltinOperator::MINIMUM, BuiltinOptions::MaximumMinimum)
-        }
+        BinaryOp::Maximum => (BuiltinOperator::MAXIMUM, BuiltinOptions::MaximumMinimum),
+        BinaryOp::Minimum => (BuiltinOperator::MINIMUM, BuiltinOptions::MaximumMinimum),
         BinaryOp::Pow => (BuiltinOperator::POW, BuiltinOptions::Pow),
-        BinaryOp::SquaredDifference => (
-            BuiltinOperator::SQUARED_DIFFERENCE,
-            BuiltinOptions::SquaredDifference,
-        ),
+        BinaryOp::SquaredDifference => {
+            (BuiltinOperator::SQUARED_DIFFERENCE, BuiltinOptions::SquaredDifference)
+        }
     };
     Ok(TfliteOp::new(builtin, 1, options))
 }

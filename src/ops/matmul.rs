@@ -1,11 +1,13 @@
 //! Products: FULLY_CONNECTED and BATCH_MATMUL, from any two-operand einsum that is a matrix product.
 
 use super::*;
-use crate::format::tflite::{BatchMatMulOptions, FullyConnectedOptions, FullyConnectedWeightsFormat};
+use crate::format::tflite::{
+    BatchMatMulOptions, FullyConnectedOptions, FullyConnectedWeightsFormat,
+};
 use crate::graph::Activation;
+use crate::tract::IntoTensor;
 use crate::tract::ops::einsum::EinSum;
 use crate::tract::ops::math;
-use crate::tract::IntoTensor;
 use anyhow::bail;
 
 /// The axes of a two-operand einsum by role, as positions in each operand (`None` where absent).
@@ -104,7 +106,8 @@ fn product(
 
     let of_left = |a: &Axis| left_shape[a.left.unwrap_or(0)].clone();
     let of_right = |a: &Axis| right_shape[a.right.unwrap_or(0)].clone();
-    let volume = |axes: &[Axis], dim: &dyn Fn(&Axis) -> TDim| -> TDim { axes.iter().map(dim).product() };
+    let volume =
+        |axes: &[Axis], dim: &dyn Fn(&Axis) -> TDim| -> TDim { axes.iter().map(dim).product() };
     let batch_dims: Vec<TDim> = roles
         .batch
         .iter()
@@ -218,7 +221,10 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
 pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
     Ok(Some(match &op.options {
         BuiltinOptions::FullyConnected(o) if op.builtin == BuiltinOperator::FULLY_CONNECTED => {
-            ensure!(o.weights_format == FullyConnectedWeightsFormat::Default, "FULLY_CONNECTED with shuffled weights");
+            ensure!(
+                o.weights_format == FullyConnectedWeightsFormat::Default,
+                "FULLY_CONNECTED with shuffled weights"
+            );
             LiteOp::FullyConnected {
                 activation: super::activation::read_fused(o.fused_activation_function),
                 keep_num_dims: o.keep_num_dims,

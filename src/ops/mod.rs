@@ -395,12 +395,18 @@ impl<'a> RaiseContext<'a> {
     pub fn scalar_like(&mut self, value: f32, like: OutletId) -> Result<OutletId> {
         let fact = self.model.outlet_fact(like)?;
         let (rank, dt) = (fact.rank(), fact.datum_type);
-        let scalar = tract::tensor0(value).cast_to_dt(dt)?.into_owned().broadcast_into_rank(rank)?;
+        let scalar =
+            tract::tensor0(value).cast_to_dt(dt)?.into_owned().broadcast_into_rank(rank)?;
         Ok(self.model.add_const(unique(&self.model, "scalar"), scalar.into_arc_tensor())?)
     }
 
     /// Gives both operands the same rank by leading 1s, as numpy's broadcasting does.
-    pub fn equalize_ranks(&mut self, name: &str, a: OutletId, b: OutletId) -> Result<[OutletId; 2]> {
+    pub fn equalize_ranks(
+        &mut self,
+        name: &str,
+        a: OutletId,
+        b: OutletId,
+    ) -> Result<[OutletId; 2]> {
         let rank = |m: &TypedModel, o| m.outlet_fact(o).map(|f| f.rank());
         let target = rank(&self.model, a)?.max(rank(&self.model, b)?);
         let mut grow = |mut outlet: OutletId| -> Result<OutletId> {
@@ -478,7 +484,8 @@ fn reshape_target(shape: &[TDim]) -> Result<Vec<i32>> {
 
 fn constant_bytes(value: &tract::Tensor) -> Result<(ElementType, bytes::Bytes)> {
     if value.datum_type() == DatumType::TDim || value.datum_type() == DatumType::F64 {
-        let target = if value.datum_type() == DatumType::F64 { DatumType::F32 } else { DatumType::I64 };
+        let target =
+            if value.datum_type() == DatumType::F64 { DatumType::F32 } else { DatumType::I64 };
         let cast = value.cast_to_dt(target)?;
         return constant_bytes(&cast);
     }

@@ -3,9 +3,9 @@
 use super::*;
 use crate::format::tflite::ReducerOptions;
 use crate::graph::ReduceOp;
+use crate::tract::TVec;
 use crate::tract::ops::math;
 use crate::tract::ops::nn::{Reduce, Reducer};
-use crate::tract::TVec;
 use anyhow::bail;
 
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
@@ -15,7 +15,10 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         Reducer::Max => ReduceOp::Max,
         Reducer::Min => ReduceOp::Min,
         Reducer::Prod => ReduceOp::Product,
-        Reducer::MeanOfSquares | Reducer::ArgMax(_) | Reducer::ArgMin(_) | Reducer::All
+        Reducer::MeanOfSquares
+        | Reducer::ArgMax(_)
+        | Reducer::ArgMin(_)
+        | Reducer::All
         | Reducer::Any => return Ok(None),
     };
     let element = ctx.element(node.inputs[0])?;
@@ -36,7 +39,8 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     for axis in ctx.i32_input(node, 1)? {
         let positive = if axis < 0 { axis as i64 + shape.len() as i64 } else { axis as i64 };
         let axis = usize::try_from(positive).ok().filter(|&a| a < shape.len());
-        let axis = axis.with_context(|| format!("'{name}': an axis is outside rank {}", shape.len()))?;
+        let axis =
+            axis.with_context(|| format!("'{name}': an axis is outside rank {}", shape.len()))?;
         if !axes.contains(&axis) {
             axes.push(axis);
         }
@@ -51,7 +55,8 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     let mut wire = ctx.wire(name, Reduce::new(axes.clone(), reducer), &[x])?;
     if *op == ReduceOp::Mean {
         let count: TDim = axes.iter().map(|&a| shape[a].clone()).product();
-        let count = count.to_i64().with_context(|| format!("'{name}': mean over a dynamic axis"))?;
+        let count =
+            count.to_i64().with_context(|| format!("'{name}': mean over a dynamic axis"))?;
         let count = ctx.scalar_like(count as f32, wire)?;
         wire = ctx.wire(&format!("{name}/mean"), math::div(), &[wire, count])?;
     }

@@ -52,10 +52,7 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     match &node.op {
         LiteOp::Reshape => {
             let target = ctx.i32_input(node, 1)?;
-            ensure!(
-                target.iter().all(|&d| d >= -1),
-                "'{name}': cannot reshape to {target:?}"
-            );
+            ensure!(target.iter().all(|&d| d >= -1), "'{name}': cannot reshape to {target:?}");
             let target: Vec<TDim> = target.into_iter().map(TDim::from).collect();
             let wire = wire_reshape(ctx, name, x, &target)?;
             ctx.finish(node, wire)
@@ -107,11 +104,9 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
                 }),
             )
         }
-        LiteOp::Transpose => TfliteOp::new(
-            BuiltinOperator::TRANSPOSE,
-            1,
-            BuiltinOptions::Transpose,
-        ),
+        LiteOp::Transpose => {
+            TfliteOp::new(BuiltinOperator::TRANSPOSE, 1, BuiltinOptions::Transpose)
+        }
         other => bail!("{} does not move axes", other.name()),
     })
 }

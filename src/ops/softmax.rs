@@ -71,11 +71,9 @@ pub fn write(node: &Node) -> Result<TfliteOp> {
             1,
             BuiltinOptions::Softmax(SoftmaxOptions { beta: *beta }),
         ),
-        LiteOp::LogSoftmax => TfliteOp::new(
-            BuiltinOperator::LOG_SOFTMAX,
-            1,
-            BuiltinOptions::LogSoftmax,
-        ),
+        LiteOp::LogSoftmax => {
+            TfliteOp::new(BuiltinOperator::LOG_SOFTMAX, 1, BuiltinOptions::LogSoftmax)
+        }
         other => bail!("{} is not a softmax", other.name()),
     })
 }

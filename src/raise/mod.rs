@@ -32,8 +32,7 @@ pub fn raise(model: &Model) -> Result<Raised> {
         ctx.set(input, outlet);
     }
     for (i, node) in graph.nodes.iter().enumerate() {
-        ops::raise(&mut ctx, node)
-            .with_context(|| format!("node {i} ({})", node.op.name()))?;
+        ops::raise(&mut ctx, node).with_context(|| format!("node {i} ({})", node.op.name()))?;
     }
     let outputs = graph.outputs.iter().map(|&o| ctx.outlet(o)).collect::<Result<Vec<_>>>()?;
     ensure!(!outputs.is_empty(), "the graph has no outputs");

@@ -1,12 +1,14 @@
 //! `.tflite` → LiteGraph.
 
-use crate::format::tflite::{self as file, QuantizationDetails, TensorType};
 use crate::data::preprocessing::{Channels, Preprocessing};
-use crate::format::tflite_metadata::{self as metadata, Content, ModelMetadata, ProcessUnit, TensorMetadata};
-use crate::write::{Description, PREPROCESSING_METADATA};
+use crate::format::tflite::{self as file, QuantizationDetails, TensorType};
+use crate::format::tflite_metadata::{
+    self as metadata, Content, ModelMetadata, ProcessUnit, TensorMetadata,
+};
 use crate::graph::*;
 use crate::ops::{self, TfliteOp};
 use crate::tract::onnx::{UnsupportedOp, unsupported_text};
+use crate::write::{Description, PREPROCESSING_METADATA};
 use anyhow::{Context, Result, bail, ensure};
 
 /// The lite graph of a parsed (hence valid) file.
@@ -38,7 +40,8 @@ pub fn lite_graph(model: &file::Model) -> Result<Model> {
     if signatures.is_empty()
         && let Some(graph) = subgraphs.first()
     {
-        let named = |ids: &[TensorId]| ids.iter().map(|&i| (graph.tensors[i].name.clone(), i)).collect();
+        let named =
+            |ids: &[TensorId]| ids.iter().map(|&i| (graph.tensors[i].name.clone(), i)).collect();
         let (inputs, outputs) = (named(&graph.inputs), named(&graph.outputs));
         signatures.push(Signature { key: "serving_default".into(), subgraph: 0, inputs, outputs });
     }
@@ -101,13 +104,14 @@ fn subgraph(
 fn convert_tensor(model: &file::Model, tensor: &file::Tensor) -> Result<Tensor> {
     ensure!(!tensor.is_variable, "variable tensors are not supported yet");
     let signature = Some(&tensor.shape_signature).filter(|s| s.len() == tensor.shape.len());
-    let shape = signature.unwrap_or(&tensor.shape).iter().enumerate().map(|(axis, &d)| {
-        match usize::try_from(d) {
-            Ok(n) => Dim::Known(n),
-            Err(_) if axis == 0 => Dim::Symbol("N".into()),
-            Err(_) => Dim::Symbol(format!("d{axis}")),
-        }
-    });
+    let shape =
+        signature.unwrap_or(&tensor.shape).iter().enumerate().map(
+            |(axis, &d)| match usize::try_from(d) {
+                Ok(n) => Dim::Known(n),
+                Err(_) if axis == 0 => Dim::Symbol("N".into()),
+                Err(_) => Dim::Symbol(format!("d{axis}")),
+            },
+        );
     Ok(Tensor {
         name: tensor.name.clone(),
         origin: Some(tensor.name.clone()),

@@ -34,7 +34,9 @@ pub fn fuse(model: &TypedModel) -> Result<TypedModel> {
         }
         let (op, inputs): (Box<dyn TypedOp>, TVec<OutletId>) = match tails.get(&id) {
             Some(chain) => (Box::new(chain.op.clone()), chain.inputs.clone()),
-            None if is_sum_of_rows(model, node)? => (Box::new(SumRows), node.inputs.as_slice().into()),
+            None if is_sum_of_rows(model, node)? => {
+                (Box::new(SumRows), node.inputs.as_slice().into())
+            }
             None => (node.op.clone(), node.inputs.as_slice().into()),
         };
         let inputs: TVec<OutletId> = inputs.iter().map(|i| copies[i]).collect();
@@ -124,7 +126,7 @@ impl Chain {
         let TypedBinOp(op, None) = next.op_as::<TypedBinOp>()? else { return None };
         let bound = *next.inputs.iter().find(|i| i.node != self.tail)?;
         let fact = model.outlet_fact(bound).ok()?;
-        let zero = fact.konst.as_ref()?.is_zero().ok()?;
+        let zero = fact.konst.as_ref()?.is_all_zero().ok()?;
         let scalar = fact.shape.iter().all(|d| *d == 1.into());
         (op.is::<math::Max>() && zero && scalar).then_some((next.id, Activation::Relu))
     }
@@ -155,7 +157,9 @@ fn gemm_of_operands(
     [(a, left), (b, right)]: [(&str, OutletId); 2],
     out: &str,
 ) -> Option<(Gemm, TVec<OutletId>)> {
-    let axes = |text: &str, keep: &dyn Fn(char) -> bool| -> String { text.chars().filter(|&c| keep(c)).collect() };
+    let axes = |text: &str, keep: &dyn Fn(char) -> bool| -> String {
+        text.chars().filter(|&c| keep(c)).collect()
+    };
     let rows = axes(a, &|c| out.contains(c));
     let columns = axes(b, &|c| out.contains(c));
     let inner = axes(a, &|c| b.contains(c));
@@ -178,9 +182,11 @@ fn gemm_of_operands(
         has_bias: false,
         activation: Activation::Identity,
     };
-    let in_order = a.strip_prefix(rows.as_str()).is_some_and(|rest| axes(rest, &|c| b.contains(c)) == inner);
+    let in_order =
+        a.strip_prefix(rows.as_str()).is_some_and(|rest| axes(rest, &|c| b.contains(c)) == inner);
     if in_order && let Some(weights) = &model.outlet_fact(right).ok()?.konst {
-        let order: Option<Vec<usize>> = inner.chars().chain(columns.chars()).map(|c| b.find(c)).collect();
+        let order: Option<Vec<usize>> =
+            inner.chars().chain(columns.chars()).map(|c| b.find(c)).collect();
         let weights = weights.clone().into_tensor().permute_axes(&order?).ok()?;
         let (&columns, inner) = weights.shape().split_last()?;
         let matrix = Matrix::row_major(
@@ -198,7 +204,8 @@ fn gemm_of_operands(
     }
     let transpose_b = b == format!("{columns}{inner}");
     let op = Gemm { transpose_a, transpose_b, ..gemm(1) };
-    (transpose_b || b == format!("{inner}{columns}")).then(|| (op, TVec::from_slice(&[left, right])))
+    (transpose_b || b == format!("{inner}{columns}"))
+        .then(|| (op, TVec::from_slice(&[left, right])))
 }
 
 fn is_sum_of_rows(model: &TypedModel, node: &TypedNode) -> Result<bool> {

@@ -76,5 +76,6 @@ pub fn to_array(tensor: &Tensor) -> Result<Array> {
         DatumType::Bool => Dtype::Bool,
         other => bail!("{other:?} tensors cannot be saved"),
     };
-    Array::new(dtype, tensor.shape().to_vec(), tensor.as_bytes().to_vec()).context("saving a tensor")
+    Array::new(dtype, tensor.shape().to_vec(), tensor.as_bytes().to_vec())
+        .context("saving a tensor")
 }

@@ -49,7 +49,9 @@ impl Plan {
     /// The graph does not type-check, or tract cannot plan it.
     pub fn new(model: TypedModel, inputs: &[String], outputs: &[String]) -> Result<Plan> {
         catch_panic("planning the graph", move || {
-            let ports = |outlets: &[crate::tract::OutletId], names: &[String]| -> Result<Vec<Port>> {
+            let ports = |outlets: &[crate::tract::OutletId],
+                         names: &[String]|
+             -> Result<Vec<Port>> {
                 ensure!(outlets.len() == names.len(), "the graph's ends and their names differ");
                 let port = |(o, name): (&crate::tract::OutletId, &String)| -> Result<Port> {
                     let fact = model.outlet_fact(*o)?;
@@ -98,7 +100,11 @@ impl Plan {
                 port.element
             );
             let fits = port.shape.len() == tensor.rank()
-                && port.shape.iter().zip(tensor.shape()).all(|(d, n)| d.known().is_none_or(|d| d == *n));
+                && port
+                    .shape
+                    .iter()
+                    .zip(tensor.shape())
+                    .all(|(d, n)| d.known().is_none_or(|d| d == *n));
             ensure!(
                 fits,
                 "input '{}' takes shape {}, got {:?}",

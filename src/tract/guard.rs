@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_an_error() {
-        let error = catch_panic("loading x", || -> Result<()> { panic!("index 7 of 3") }).unwrap_err();
+        let error =
+            catch_panic("loading x", || -> Result<()> { panic!("index 7 of 3") }).unwrap_err();
         assert!(error.to_string().starts_with("loading x: "), "{error}");
         assert!(error.to_string().contains("index 7 of 3"), "{error}");
     }

@@ -82,7 +82,11 @@ pub fn unsupported_text(ops: &[UnsupportedOp]) -> String {
 }
 
 fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
-    fn walk(graph: &pb::GraphProto, known: &dyn Fn(&pb::NodeProto) -> Option<String>, found: &mut Vec<UnsupportedOp>) {
+    fn walk(
+        graph: &pb::GraphProto,
+        known: &dyn Fn(&pb::NodeProto) -> Option<String>,
+        found: &mut Vec<UnsupportedOp>,
+    ) {
         for node in &graph.node {
             if let Some(reason) = known(node) {
                 found.push(UnsupportedOp {
@@ -255,7 +259,10 @@ fn check_tensor(tensor: &pb::TensorProto) -> Result<()> {
 }
 
 /// Small constants that ask for huge tensors.
-fn check_shape_bomb(node: &pb::NodeProto, constants: &HashMap<&str, &pb::TensorProto>) -> Result<()> {
+fn check_shape_bomb(
+    node: &pb::NodeProto,
+    constants: &HashMap<&str, &pb::TensorProto>,
+) -> Result<()> {
     let shape_input = match node.op_type.as_str() {
         "ConstantOfShape" => 0,
         "Expand" | "Tile" => 1,
@@ -305,11 +312,8 @@ pub fn load(mut proto: pb::ModelProto, folder: Option<&Path>) -> Result<Loaded> 
         let outputs = graph.output.iter().map(|o| o.name.clone()).collect();
         let mut model = parsed.model.into_typed()?;
         model.declutter()?;
-        let inputs = model
-            .input_outlets()?
-            .iter()
-            .map(|o| model.node(o.node).name.clone())
-            .collect();
+        let inputs =
+            model.input_outlets()?.iter().map(|o| model.node(o.node).name.clone()).collect();
         Ok(Loaded { model, inputs, outputs })
     })
 }

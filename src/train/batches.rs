@@ -11,8 +11,7 @@ use std::sync::Arc;
 /// The order of `samples` in one epoch: a Fisher–Yates shuffle that depends on seed and epoch alone.
 pub fn shuffled(samples: &[u32], seed: u64, epoch: usize) -> Vec<u32> {
     const EPOCH_STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut random =
-        Pcg64::seed_from_u64(seed ^ (epoch as u64 + 1).wrapping_mul(EPOCH_STRIDE));
+    let mut random = Pcg64::seed_from_u64(seed ^ (epoch as u64 + 1).wrapping_mul(EPOCH_STRIDE));
     let mut order = samples.to_vec();
     for i in (1..order.len()).rev() {
         let bound = i as u64 + 1;

@@ -1,6 +1,7 @@
 //! The training graph: a forward graph, its loss, and the gradients of the loss by every parameter,
 //! all as ops of one `TypedModel`. One rule table says how each op passes a gradient back.
 
+use crate::kernels::Activation;
 use crate::tract::ops::array::MultiBroadcastTo;
 use crate::tract::ops::binary::TypedBinOp;
 use crate::tract::ops::cast::cast;
@@ -10,7 +11,6 @@ use crate::tract::ops::konst::Const;
 use crate::tract::ops::nn::{self, Reduce, Reducer, Softmax, SoftmaxKind};
 use crate::tract::ops::source::TypedSource;
 use crate::tract::ops::{logic, math};
-use crate::kernels::Activation;
 use crate::tract::typed_ops::{ActivationGradient, LossFunction, LossWithGradient, SgdUpdate};
 use crate::tract::{
     AxisOp, DatumType, IntoArcTensor, OutletId, SpecialOps, TDim, TVec, TypedFact, TypedModel,
@@ -57,7 +57,9 @@ pub fn add_loss_and_gradients(
         }
         nodes.push(outputs[0].node);
     }
-    let &[output] = forward.output_outlets()? else { bail!("a model with one output can be trained") };
+    let &[output] = forward.output_outlets()? else {
+        bail!("a model with one output can be trained")
+    };
     let scores = scores_of_loss(&backward.model, copies[&output], loss)?;
     let fact = backward.model.outlet_fact(scores)?;
     ensure!(fact.rank() == 2, "the model's output must be [rows, classes], not {:?}", fact.shape);
@@ -104,9 +106,11 @@ fn neutral_product(model: &TypedModel, node: &TypedNode) -> Result<Option<Outlet
     }
     for (one, kept) in [(0, 1), (1, 0)] {
         let fact = model.outlet_fact(node.inputs[one])?;
-        let ones = fact.konst.as_ref().and_then(|k| k.as_uniform()).is_some_and(|u| {
-            u.cast_to_scalar::<f32>().is_ok_and(|v| v == 1.0)
-        });
+        let ones = fact
+            .konst
+            .as_ref()
+            .and_then(|k| k.as_uniform())
+            .is_some_and(|u| u.cast_to_scalar::<f32>().is_ok_and(|v| v == 1.0));
         if ones && model.outlet_fact(node.inputs[kept])?.shape == node.outputs[0].fact.shape {
             return Ok(Some(node.inputs[kept]));
         }
@@ -247,7 +251,7 @@ impl Backward {
     ) -> Result<()> {
         for (x, bound) in [(a, b), (b, a)] {
             let zero = self.model.outlet_fact(bound)?.konst.as_ref();
-            let zero = zero.is_some_and(|k| k.is_zero().unwrap_or(false));
+            let zero = zero.is_some_and(|k| k.is_all_zero().unwrap_or(false));
             if is_max && zero && self.shape(x)? == self.shape(y)? {
                 let relu = ActivationGradient(Activation::Relu);
                 let by_x = self.wire(relu, &[gradient, y])?;
@@ -312,13 +316,22 @@ impl Backward {
     }
 
     /// For `a,b->y`: by a it is `y,b->a`, by b `y,a->b`.
-    fn pass_back_einsum(&mut self, op: &EinSum, node: &TypedNode, gradient: OutletId) -> Result<()> {
+    fn pass_back_einsum(
+        &mut self,
+        op: &EinSum,
+        node: &TypedNode,
+        gradient: OutletId,
+    ) -> Result<()> {
         let text = op.axes.to_string();
         let parts = text.split_once("->").and_then(|(ins, out)| Some((ins.split_once(',')?, out)));
         let ((left, right), out) = parts.with_context(|| format!("einsum {text}"))?;
         ensure!(node.inputs.len() == 2 && op.q_params.is_none(), "einsum {text}");
-        let alone = |own: &str, other: &str| own.chars().any(|c| !other.contains(c) && !out.contains(c));
-        ensure!(!alone(left, right) && !alone(right, left), "einsum {text} sums an axis of one operand");
+        let alone =
+            |own: &str, other: &str| own.chars().any(|c| !other.contains(c) && !out.contains(c));
+        ensure!(
+            !alone(left, right) && !alone(right, left),
+            "einsum {text} sums an axis of one operand"
+        );
         for (own, other, axes) in [(0, 1, [right, left]), (1, 0, [left, right])] {
             if self.is_constant(node.inputs[own]) {
                 continue;

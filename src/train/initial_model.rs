@@ -24,7 +24,10 @@ pub struct LayerSummary {
 ///
 /// # Errors
 /// A dense layer on an input that is not flat, or too many weights.
-pub fn build(recipe: &Recipe, sample_shape: &[usize]) -> Result<(pb::ModelProto, Vec<LayerSummary>)> {
+pub fn build(
+    recipe: &Recipe,
+    sample_shape: &[usize],
+) -> Result<(pb::ModelProto, Vec<LayerSummary>)> {
     let mut random = Pcg64::seed_from_u64(recipe.training.seed);
     let mut graph = pb::GraphProto { name: recipe.name.clone(), ..Default::default() };
     graph.input.push(value_info("input", sample_shape));
@@ -39,13 +42,18 @@ pub fn build(recipe: &Recipe, sample_shape: &[usize]) -> Result<(pb::ModelProto,
             Layer::Flatten {} => {
                 let name = if i == 0 { "flatten".to_string() } else { format!("flatten_{i}") };
                 shape = vec![shape.iter().product()];
-                value = add_node(&mut graph, "Flatten", &name, &[&value], &format!("{name}/output"));
+                value =
+                    add_node(&mut graph, "Flatten", &name, &[&value], &format!("{name}/output"));
                 graph.node.last_mut().context("node")?.attribute.push(int_attribute("axis", 1));
                 (name, 0)
             }
             Layer::Dense { units, activation, use_bias } => {
                 dense_count += 1;
-                let name = if dense_count == 1 { "dense".into() } else { format!("dense_{}", dense_count - 1) };
+                let name = if dense_count == 1 {
+                    "dense".into()
+                } else {
+                    format!("dense_{}", dense_count - 1)
+                };
                 let &[inputs] = shape.as_slice() else {
                     anyhow::bail!(
                         "layer {i} (dense) needs a flat input, not {shape:?}; put a flatten layer before it"
@@ -57,19 +65,33 @@ pub fn build(recipe: &Recipe, sample_shape: &[usize]) -> Result<(pb::ModelProto,
                 })?;
                 let parameters = weights + if *use_bias { *units } else { 0 };
                 let kernel = glorot_uniform(&mut random, inputs, *units);
-                graph.initializer.push(tensor(&format!("{name}/kernel"), &[inputs, *units], &kernel));
+                graph.initializer.push(tensor(
+                    &format!("{name}/kernel"),
+                    &[inputs, *units],
+                    &kernel,
+                ));
                 let mut operands = vec![value.clone(), format!("{name}/kernel")];
                 if *use_bias {
-                    graph.initializer.push(tensor(&format!("{name}/bias"), &[*units], &vec![0.0; *units]));
+                    graph.initializer.push(tensor(
+                        &format!("{name}/bias"),
+                        &[*units],
+                        &vec![0.0; *units],
+                    ));
                     operands.push(format!("{name}/bias"));
                 }
-                let output = if i == last { final_name(*activation) } else { &format!("{name}/output") };
+                let output =
+                    if i == last { final_name(*activation) } else { &format!("{name}/output") };
                 let operands: Vec<&str> = operands.iter().map(String::as_str).collect();
                 value = match onnx_activation(*activation) {
                     None => add_node(&mut graph, "Gemm", &name, &operands, output),
                     Some(op) => {
-                        let linear =
-                            add_node(&mut graph, "Gemm", &name, &operands, &format!("{name}/linear"));
+                        let linear = add_node(
+                            &mut graph,
+                            "Gemm",
+                            &name,
+                            &operands,
+                            &format!("{name}/linear"),
+                        );
                         let node = format!("{name}/{}", activation.name());
                         add_node(&mut graph, op, &node, &[&linear], output)
                     }
@@ -78,9 +100,10 @@ pub fn build(recipe: &Recipe, sample_shape: &[usize]) -> Result<(pb::ModelProto,
                 (name, parameters)
             }
         };
-        total = total.checked_add(parameters).filter(|n| *n <= MAX_PARAMETERS).with_context(|| {
-            format!("the recipe has more than {MAX_PARAMETERS} weights")
-        })?;
+        total = total
+            .checked_add(parameters)
+            .filter(|n| *n <= MAX_PARAMETERS)
+            .with_context(|| format!("the recipe has more than {MAX_PARAMETERS} weights"))?;
         let layer = match layer {
             Layer::Flatten {} => "Flatten".to_string(),
             Layer::Dense { activation, .. } => format!("Dense ({})", activation.name()),
@@ -128,7 +151,13 @@ fn glorot_uniform(random: &mut Pcg64, inputs: usize, outputs: usize) -> Vec<f32>
         .collect()
 }
 
-fn add_node(graph: &mut pb::GraphProto, op: &str, name: &str, inputs: &[&str], output: &str) -> String {
+fn add_node(
+    graph: &mut pb::GraphProto,
+    op: &str,
+    name: &str,
+    inputs: &[&str],
+    output: &str,
+) -> String {
     graph.node.push(pb::NodeProto {
         name: name.into(),
         op_type: op.into(),

@@ -177,12 +177,14 @@ impl Recipe {
             }
         }
         match (self.layers.last(), t.loss) {
-            (Some(Layer::Dense { activation, .. }), Loss::SparseCategoricalCrossentropy) => ensure!(
-                matches!(activation, LayerActivation::Softmax | LayerActivation::Linear),
-                "loss sparse_categorical_crossentropy needs softmax (or linear: logits) in the last \
+            (Some(Layer::Dense { activation, .. }), Loss::SparseCategoricalCrossentropy) => {
+                ensure!(
+                    matches!(activation, LayerActivation::Softmax | LayerActivation::Linear),
+                    "loss sparse_categorical_crossentropy needs softmax (or linear: logits) in the last \
                  layer, not {}; or set loss = \"mean_squared_error\"",
-                activation.name()
-            ),
+                    activation.name()
+                )
+            }
             (Some(Layer::Dense { .. }), Loss::MeanSquaredError) => {}
             _ => bail!("the last layer must be dense, with one unit a class"),
         }

@@ -36,7 +36,10 @@ pub struct Trained {
 #[derive(Debug)]
 pub enum TrainError {
     /// The user stopped the run after this step of this epoch (both from 1).
-    Cancelled { epoch: usize, step: usize },
+    Cancelled {
+        epoch: usize,
+        step: usize,
+    },
     Failed(anyhow::Error),
 }
 
@@ -338,8 +341,7 @@ fn run_shard(
     buffers: &BatchBuffers,
     parameters: &[Arc<Tensor>],
 ) -> Result<ShardResult> {
-    let feed =
-        TrainableModel::feed(&buffers.inputs, parameters.iter().cloned(), &buffers.labels);
+    let feed = TrainableModel::feed(&buffers.inputs, parameters.iter().cloned(), &buffers.labels);
     let mut outputs = session.run_shared(feed)?;
     let sums = RowSums::of(&outputs)?;
     Ok((sums, outputs.split_off(2)))
@@ -362,10 +364,11 @@ impl Helper {
         scope.spawn(move || {
             let mut shards = ShardSessions::default();
             for (samples, parameters) in inbox {
-                let result = shards.get(model, samples.len(), None).and_then(|(session, buffers)| {
-                    buffers.fill(data, &samples)?;
-                    run_shard(session, buffers, &parameters)
-                });
+                let result =
+                    shards.get(model, samples.len(), None).and_then(|(session, buffers)| {
+                        buffers.fill(data, &samples)?;
+                        run_shard(session, buffers, &parameters)
+                    });
                 drop(parameters);
                 if outbox.send(result).is_err() {
                     break;

@@ -135,7 +135,8 @@ impl TrainableModel {
             let initializer = initializer.with_context(|| format!("initializer '{name}'"))?;
             initializer.float_data.clear();
             let values = f32_values(parameter)?;
-            initializer.raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into();
+            initializer.raw_data =
+                values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into();
         }
         Ok(proto)
     }

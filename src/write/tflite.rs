@@ -37,7 +37,8 @@ pub fn write_tflite(model: &Model, description: &Description, out: &mut impl Wri
     let mut writer = FileWriter::default();
     writer.buffer(Bytes::new());
     for graph in &model.subgraphs {
-        let subgraph = writer.subgraph(graph).with_context(|| format!("writing '{}'", graph.name))?;
+        let subgraph =
+            writer.subgraph(graph).with_context(|| format!("writing '{}'", graph.name))?;
         writer.file.subgraphs.push(subgraph);
     }
     for signature in &model.signatures {
@@ -109,18 +110,16 @@ impl FileWriter {
             ..Default::default()
         };
         for tensor in &graph.tensors {
-            let tensor = self.tensor(tensor).with_context(|| format!("tensor '{}'", tensor.name))?;
+            let tensor =
+                self.tensor(tensor).with_context(|| format!("tensor '{}'", tensor.name))?;
             result.tensors.push(tensor);
         }
         for node in &graph.nodes {
             let op = ops::write(graph, node)
                 .with_context(|| format!("writing a {} node", node.op.name()))?;
             let (custom_code, custom_options) = op.custom.unwrap_or_default();
-            let code = file::OperatorCode {
-                builtin_code: op.builtin,
-                custom_code,
-                version: op.version,
-            };
+            let code =
+                file::OperatorCode { builtin_code: op.builtin, custom_code, version: op.version };
             let runtime = ops::oldest_runtime(op.builtin, op.version);
             self.oldest_runtime = self.oldest_runtime.max(runtime);
             let codes = &mut self.file.operator_codes;
@@ -147,7 +146,8 @@ impl FileWriter {
             Dim::Symbol(_) => Ok(unknown),
         };
         let shape: Vec<i32> = tensor.shape.iter().map(|d| dims(d, 1)).collect::<Result<_>>()?;
-        let signature: Vec<i32> = tensor.shape.iter().map(|d| dims(d, -1)).collect::<Result<_>>()?;
+        let signature: Vec<i32> =
+            tensor.shape.iter().map(|d| dims(d, -1)).collect::<Result<_>>()?;
         let shape_signature = if signature == shape { vec![] } else { signature };
         Ok(file::Tensor {
             shape,

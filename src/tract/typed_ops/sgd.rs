@@ -31,7 +31,8 @@ impl EvalOp for SgdUpdate {
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let (weights, a, b) = tract_core::args_3!(inputs);
-        let (&[m, n], &[rows, a_columns], &[b_rows, b_columns]) = (weights.shape(), a.shape(), b.shape())
+        let (&[m, n], &[rows, a_columns], &[b_rows, b_columns]) =
+            (weights.shape(), a.shape(), b.shape())
         else {
             bail!("SgdUpdate of {weights:?}, {a:?}, {b:?}")
         };

@@ -1,0 +1,149 @@
+//! Loading: a located model → checked graphs and what is known about it.
+
+use super::locate::{Format, Located, Place};
+use super::record::Record;
+use crate::data::preprocessing::Preprocessing;
+use crate::format::{mmap, tflite};
+use crate::graph;
+use crate::runtime::Plan;
+use crate::tract::{guard, onnx, pb};
+use crate::{lower, raise, read};
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use std::path::{Path, PathBuf};
+
+/// A model in memory.
+#[derive(Debug)]
+pub struct LoadedModel {
+    pub name: String,
+    /// The primary file.
+    pub path: PathBuf,
+    pub bytes: Bytes,
+    pub graph: Graph,
+    pub labels: Vec<String>,
+    pub preprocessing: Option<Preprocessing>,
+    pub record: Option<Record>,
+}
+
+/// What a file held.
+#[derive(Debug)]
+pub enum Graph {
+    Onnx(Box<pb::ModelProto>),
+    Lite(Box<graph::Model>),
+}
+
+impl LoadedModel {
+    /// Reads, verifies and checks a model; it is not planned yet.
+    ///
+    /// # Errors
+    /// Name the file and the way out.
+    pub fn load(located: &Located) -> Result<LoadedModel> {
+        let (path, format, record, labels) = match &located.place {
+            Place::File { path, format } => (path.clone(), *format, None, vec![]),
+            Place::Version(folder) => {
+                let record = Record::read_verified(folder)?;
+                let path = folder.join(&record.primary);
+                let format = match path.extension().and_then(|e| e.to_str()) {
+                    Some("onnx") => Format::Onnx,
+                    Some("tflite") => Format::Tflite,
+                    _ => bail!("{} cannot be read yet; use an .onnx or .tflite", path.display()),
+                };
+                let labels = folder.join("assets/labels.txt");
+                let listed = record.files.contains_key("assets/labels.txt");
+                let labels = if listed { read_labels(&labels)? } else { vec![] };
+                (path, format, Some(record), labels)
+            }
+        };
+        let bytes = mmap::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut model = LoadedModel {
+            name: located.name.clone(),
+            graph: Graph::Lite(Box::default()),
+            preprocessing: record.as_ref().and_then(|r| r.preprocessing.clone()),
+            labels,
+            record,
+            bytes,
+            path,
+        };
+        let at = || model.path.display().to_string();
+        match format {
+            Format::Onnx => {
+                let proto = onnx::decode(model.bytes.clone()).with_context(at)?;
+                model.graph = Graph::Onnx(Box::new(proto));
+            }
+            Format::Tflite => {
+                let file = tflite::Model::parse(model.bytes.clone()).with_context(at)?;
+                let description = read::description(&file, &model.bytes);
+                let graph = read::lite_graph(&file).with_context(at)?;
+                model.graph = Graph::Lite(Box::new(graph));
+                if model.labels.is_empty() {
+                    model.labels = description.labels;
+                }
+                model.preprocessing = model.preprocessing.or(description.preprocessing);
+            }
+        }
+        Ok(model)
+    }
+
+    /// The model ready to run.
+    pub fn plan(&self) -> Result<Plan> {
+        let at = || self.path.display().to_string();
+        match &self.graph {
+            Graph::Onnx(_) => {
+                let loaded = self.typed()?;
+                Plan::new(loaded.model, &loaded.inputs, &loaded.outputs).with_context(at)
+            }
+            Graph::Lite(graph) => plan_lite(graph).with_context(at),
+        }
+    }
+
+    /// The lite graph: as read, or lowered from ONNX.
+    ///
+    /// # Errors
+    /// Every op that has no lite form, together.
+    pub fn lite_graph(&self) -> Result<graph::Model> {
+        match &self.graph {
+            Graph::Onnx(_) => {
+                let loaded = self.typed()?;
+                guard::catch_panic("converting the graph", || {
+                    lower::lower(&loaded.model, &loaded.inputs, &loaded.outputs)
+                })
+                .with_context(|| self.path.display().to_string())
+            }
+            Graph::Lite(graph) => Ok((**graph).clone()),
+        }
+    }
+
+    fn typed(&self) -> Result<onnx::Loaded> {
+        let Graph::Onnx(proto) = &self.graph else { bail!("not an ONNX model") };
+        onnx::load((**proto).clone(), self.path.parent())
+            .with_context(|| self.path.display().to_string())
+    }
+}
+
+/// A lite graph ready to run.
+pub fn plan_lite(graph: &graph::Model) -> Result<Plan> {
+    let raised = guard::catch_panic("raising the graph", || {
+        let mut raised = raise::raise(graph)?;
+        raised.model.declutter()?;
+        Ok(raised)
+    })?;
+    let signature = graph.signatures.iter().find(|s| s.subgraph == 0);
+    let main = graph.main();
+    let names = |ids: &[usize], named: Option<&Vec<(String, usize)>>| -> Vec<String> {
+        let name = |id: &usize| {
+            let entry = named.and_then(|n| n.iter().find(|(_, t)| t == id));
+            entry.map_or(main.tensors[*id].name.clone(), |(name, _)| name.clone())
+        };
+        ids.iter().map(name).collect()
+    };
+    let inputs = names(&main.inputs, signature.map(|s| &s.inputs));
+    let outputs = names(&main.outputs, signature.map(|s| &s.outputs));
+    Plan::new(raised.model, &inputs, &outputs)
+}
+
+/// One class name a line.
+pub fn read_labels(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read labels {}", path.display()))?;
+    Ok(text.lines().map(str::to_string).collect())
+}

@@ -1,0 +1,138 @@
+//! From what the user typed (or left out) to the file to load.
+
+use super::record::FILE_NAME;
+use super::version::numbers;
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Onnx,
+    Tflite,
+}
+
+/// Where a model is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// For naming what is made from it: `my_mnist_model`.
+    pub name: String,
+    pub place: Place,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    File {
+        path: PathBuf,
+        format: Format,
+    },
+    /// A version directory with its `mlctl.json`.
+    Version(PathBuf),
+}
+
+/// Finds the model that `model` names: a file, a version directory, a model directory (its newest
+/// version); or, left out, the one model directory below the current folder.
+///
+/// # Errors
+/// Nothing is there, or several are; the error lists what there is.
+pub fn locate(model: Option<&Path>) -> Result<Located> {
+    match model {
+        Some(path) => locate_path(path),
+        None => locate_path(&only_model_directory(Path::new("."))?),
+    }
+}
+
+fn locate_path(path: &Path) -> Result<Located> {
+    let metadata =
+        fs::metadata(path).with_context(|| format!("cannot open model {}", path.display()))?;
+    if metadata.is_dir() {
+        if path.join(FILE_NAME).is_file() {
+            let version = path.canonicalize()?;
+            let parent = version.parent().and_then(Path::file_name);
+            let own = version.file_name();
+            let is_number =
+                own.is_some_and(|n| n.to_string_lossy().bytes().all(|b| b.is_ascii_digit()));
+            let name = if is_number { parent.or(own) } else { own };
+            let name = name.map_or("model".into(), |n| n.to_string_lossy().into_owned());
+            return Ok(Located { name, place: Place::Version(path.to_path_buf()) });
+        }
+        if path.join("saved_model.pb").is_file() {
+            bail!(
+                "{} is a SavedModel, which cannot be read yet; give its .onnx or .tflite",
+                path.display()
+            );
+        }
+        return match newest_version(path)? {
+            Some(version) => locate_path(&version),
+            None => bail!(
+                "{} holds no model: neither {FILE_NAME} nor a version folder such as 0001",
+                path.display()
+            ),
+        };
+    }
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    let format = match extension.to_ascii_lowercase().as_str() {
+        "onnx" => Format::Onnx,
+        "tflite" => Format::Tflite,
+        _ => format_by_content(path)?,
+    };
+    let name = path.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
+    let name = match (name.as_str(), path.parent()) {
+        ("model", Some(version)) if version.join(FILE_NAME).is_file() => {
+            locate_path(version).map_or(name, |located| located.name)
+        }
+        _ => name,
+    };
+    Ok(Located { name, place: Place::File { path: path.to_path_buf(), format } })
+}
+
+fn format_by_content(path: &Path) -> Result<Format> {
+    use std::io::Read;
+    let mut head = [0u8; 8];
+    let mut file =
+        fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let read = file.read(&mut head).with_context(|| format!("cannot read {}", path.display()))?;
+    match &head[..read] {
+        [_, _, _, _, b'T', b'F', b'L', b'3'] => Ok(Format::Tflite),
+        [8, 1..=20, ..] => Ok(Format::Onnx),
+        _ => bail!(
+            "{} is not a model that mlctl knows: .onnx, .tflite, or a version directory",
+            path.display()
+        ),
+    }
+}
+
+/// The folder of the newest version in a model directory.
+pub fn newest_version(folder: &Path) -> Result<Option<PathBuf>> {
+    let at = || format!("cannot read folder {}", folder.display());
+    let mut found: Vec<u64> = numbers(folder).with_context(at)?;
+    found.sort();
+    for number in found.into_iter().rev() {
+        for entry in fs::read_dir(folder).with_context(at)?.flatten() {
+            let is_it = entry.file_name().to_str().and_then(|n| n.parse().ok()) == Some(number);
+            if is_it && entry.path().join(FILE_NAME).is_file() {
+                return Ok(Some(entry.path()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn only_model_directory(folder: &Path) -> Result<PathBuf> {
+    let mut found = vec![];
+    for entry in fs::read_dir(folder).context("cannot read the current folder")?.flatten() {
+        let path = entry.path();
+        if path.is_dir() && newest_version(&path).ok().flatten().is_some() {
+            found.push(PathBuf::from(entry.file_name()));
+        }
+    }
+    found.sort();
+    match found.as_slice() {
+        [] => bail!("no model directory here; name a model, or make one with 'mlctl train'"),
+        [one] => Ok(one.clone()),
+        several => {
+            let names: Vec<String> = several.iter().map(|p| p.display().to_string()).collect();
+            bail!("several model directories here; name one: {}", names.join(", "))
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What MODEL names: files, version directories, and what is recorded beside a model.
+
+mod load;
+mod locate;
+mod record;
+mod version;
+
+pub use load::{Graph, LoadedModel, plan_lite, read_labels};
+pub use locate::{Format, Located, Place, locate, newest_version};
+pub use record::{Metrics, PortRecord, Record, TrainingRecord};
+pub use version::{NewVersion, save_version};

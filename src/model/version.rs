@@ -1,0 +1,91 @@
+//! Writing version directories: `0001`, `0002`, … below a model directory.
+
+use super::record::{FILE_NAME, Record, sha256_of};
+use crate::format::atomic;
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a new version directory is made of.
+#[derive(Debug)]
+pub struct NewVersion<'a> {
+    /// Its `files` are filled in here.
+    pub record: Record,
+    /// The primary file's contents.
+    pub primary: &'a [u8],
+    /// One class a line in `assets/labels.txt`; none where empty.
+    pub labels: &'a [String],
+    /// Otherwise the next free number.
+    pub number: Option<u64>,
+}
+
+/// Saves a version below `model_directory` and returns its folder.
+///
+/// # Errors
+/// The version exists already, or the file system; nothing is left behind then.
+pub fn save_version(model_directory: &Path, new: NewVersion) -> Result<PathBuf> {
+    let at = || format!("cannot save a version in {}", model_directory.display());
+    if model_directory.exists() && !model_directory.is_dir() {
+        bail!("{}: it is a file", at());
+    }
+    let existed = model_directory.exists();
+    fs::create_dir_all(model_directory).with_context(at)?;
+    let saved = save_numbered(model_directory, &new).with_context(at);
+    if saved.is_err() && !existed {
+        let _ = fs::remove_dir(model_directory);
+    }
+    saved
+}
+
+fn save_numbered(model_directory: &Path, new: &NewVersion) -> Result<PathBuf> {
+    let taken = numbers(model_directory)?;
+    let number = match new.number {
+        Some(number) => {
+            ensure!(
+                !taken.contains(&number),
+                "version {number} exists already; leave --version out for the next free number"
+            );
+            number
+        }
+        None => {
+            taken.iter().max().map_or(Some(1), |n| n.checked_add(1)).context("no free number")?
+        }
+    };
+    let folder = model_directory.join(format!("{number:04}"));
+    atomic::create_folder(&folder, |unfinished| -> Result<()> {
+        let mut record = new.record.clone();
+        fs::write(unfinished.join(&record.primary), new.primary)?;
+        let mut names = vec![record.primary.clone()];
+        if !new.labels.is_empty() {
+            fs::create_dir(unfinished.join("assets"))?;
+            let text: String = new.labels.iter().map(|l| format!("{l}\n")).collect();
+            fs::write(unfinished.join("assets/labels.txt"), text)?;
+            names.push("assets/labels.txt".into());
+        }
+        for name in names {
+            let sha256 = sha256_of(&unfinished.join(&name))?;
+            record.files.insert(name, sha256);
+        }
+        let mut text = serde_json::to_string_pretty(&record)?;
+        text.push('\n');
+        fs::write(unfinished.join(FILE_NAME), text)?;
+        Ok(())
+    })?;
+    Ok(folder)
+}
+
+/// The version numbers below a model directory.
+pub fn numbers(model_directory: &Path) -> Result<Vec<u64>> {
+    let mut numbers = vec![];
+    for entry in fs::read_dir(model_directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
+        if let Some(number) = number.and_then(|n| n.parse().ok())
+            && entry.path().is_dir()
+        {
+            numbers.push(number);
+        }
+    }
+    Ok(numbers)
+}

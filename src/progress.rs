@@ -1,7 +1,7 @@
 //! How long work reports and is stopped. Work below `cli/` takes a `&dyn Progress` and never prints.
 
 /// What one training epoch came to; `validation` is absent without a validation split.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct EpochReport {
     pub epoch: usize,
     pub epochs: usize,
@@ -9,6 +9,19 @@ pub struct EpochReport {
     pub accuracy: f64,
     pub validation: Option<Score>,
     pub seconds: f64,
+    /// Of these, the optimizer's steps alone.
+    pub training_seconds: f64,
+}
+
+/// One line of a model's summary.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct LayerSummary {
+    pub name: String,
+    /// `Dense (relu)`.
+    pub layer: String,
+    /// Without the batch axis.
+    pub output_shape: Vec<usize>,
+    pub parameters: usize,
 }
 
 /// Mean loss and share of right answers over a set of samples.
@@ -20,6 +33,8 @@ pub struct Score {
 
 /// Receives what long work has to tell; every method may be called from the working thread only.
 pub trait Progress: Sync {
+    /// A model of these layers is about to be trained.
+    fn model(&self, _layers: &[LayerSummary]) {}
     /// A task of `total` steps begins; `total` 0 means unknown.
     fn begin(&self, _task: &str, _total: u64) {}
     /// `done` steps of the task begun last are behind us; `detail` is a short state, such as the loss.

@@ -18,14 +18,27 @@ pub fn write_file<T, E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
 ) -> Result<T, E> {
+    write_checked_file(path, fill, |_, result| Ok((result, true)))
+}
+
+/// As [`write_file`], but the complete file is shown to `check` under its temporary name, and only
+/// kept if `check` says so.
+pub fn write_checked_file<T, U, E: From<io::Error>>(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
+    check: impl FnOnce(&Path, T) -> Result<(U, bool), E>,
+) -> Result<U, E> {
     let unfinished = Unfinished::beside(path)?;
     let file = OpenOptions::new().write(true).create_new(true).open(&unfinished.path)?;
     let mut writer = BufWriter::with_capacity(1 << 16, file);
-    let result = fill(&mut writer)?;
+    let filled = fill(&mut writer)?;
     let file = writer.into_inner().map_err(|e| e.into_error())?;
     file.sync_all()?;
     drop(file);
-    fs::rename(&unfinished.path, path)?;
+    let (result, keep) = check(&unfinished.path, filled)?;
+    if keep {
+        fs::rename(&unfinished.path, path)?;
+    }
     Ok(result)
 }
 

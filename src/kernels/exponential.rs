@@ -1,5 +1,5 @@
 //! exp, sigmoid and tanh of one value, written so that the compiler makes vectors of them: no
-//! branches, no tables, no calls. Cody and Waite's reduction and a polynomial of degree 6.
+//! branches, no tables, no calls. Cody and Waite's reduction and a Taylor polynomial of degree 7.
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 const LN2_HIGH: f32 = 0.693_145_75;
@@ -26,7 +26,7 @@ pub fn sigmoid(x: f32) -> f32 {
 /// The hyperbolic tangent.
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
-    let (whole, fraction) = reduce((-2.0 * x.abs()).max_or_nan(-40.0));
+    let (whole, fraction) = reduce((-2.0 * x.abs()).clamp(-40.0, 0.0));
     let power = scale(1.0, whole);
     let less_one = power.mul_add(fraction, power - 1.0);
     (-less_one / (2.0 + less_one)).copysign(x)
@@ -50,15 +50,4 @@ fn reduce(x: f32) -> (i32, f32) {
 #[inline(always)]
 fn scale(x: f32, power: i32) -> f32 {
     x * f32::from_bits((power.wrapping_add(127) as u32) << 23)
-}
-
-trait MaxOrNan {
-    fn max_or_nan(self, low: f32) -> f32;
-}
-
-impl MaxOrNan for f32 {
-    #[inline(always)]
-    fn max_or_nan(self, low: f32) -> f32 {
-        if self < low { low } else { self }
-    }
 }

@@ -11,7 +11,6 @@ use super::gemm_pack::{Buffer, PackedB, copy_left, pack_right, panels, row_width
 use super::gemm_tile::{Tile, run_tile, tile_rows};
 use super::instruction_set::{InstructionSet, instruction_set};
 use super::matrix::{Matrix, MatrixMut};
-
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -55,7 +54,9 @@ impl Epilogue<'_> {
 ///
 /// `b` is read in place if its rows are contiguous and the product is small; else it is packed.
 pub fn gemm(a: Matrix, b: Matrix, c: MatrixMut, epilogue: &Epilogue) {
-    gemm_on(instruction_set(), a, b, c, epilogue);
+    let set = instruction_set();
+    let copies = Copies::that_pay(set, a.rows(), b.columns(), a.columns());
+    gemm_on(set, copies, a, b, c, epilogue);
 }
 
 /// As [`gemm`], with a right side that was packed before.
@@ -75,8 +76,10 @@ pub fn gemm_packed_columns(
     gemm_packed_on(instruction_set(), a, b, columns, c, epilogue);
 }
 
-pub(crate) fn gemm_on(
+/// Where b has no contiguous rows, it is packed anyway.
+pub(super) fn gemm_on(
     set: InstructionSet,
+    copies: Copies,
     a: Matrix,
     b: Matrix,
     mut c: MatrixMut,
@@ -87,10 +90,10 @@ pub(crate) fn gemm_on(
     if m == 0 || n == 0 {
         return;
     }
-    if b.column_stride() == 1 && !packing_pays(m, n, depth) {
+    if b.column_stride() == 1 && !copies.right {
         for (k, step) in depth_steps(depth, epilogue) {
             let right = Right::InPlace(b.row_range(k.clone()));
-            let block = Block { right, columns: 0..n, c_first: 0, step };
+            let block = Block { right, columns: 0..n, c_first: 0, copy_left: copies.left, step };
             multiply(set, a.column_range(k), &block, &mut c);
         }
     } else {
@@ -105,7 +108,13 @@ pub(crate) fn gemm_on(
                         first: 0,
                         columns: b.columns(),
                     };
-                    let block = Block { right, columns: 0..b.columns(), c_first: first, step };
+                    let block = Block {
+                        right,
+                        columns: 0..b.columns(),
+                        c_first: first,
+                        copy_left: copies.left,
+                        step,
+                    };
                     multiply(set, a.column_range(k), &block, &mut c);
                 }
             }
@@ -114,7 +123,7 @@ pub(crate) fn gemm_on(
     activate_rows(&mut c, epilogue.activation);
 }
 
-pub(crate) fn gemm_packed_on(
+pub(super) fn gemm_packed_on(
     set: InstructionSet,
     a: Matrix,
     b: &PackedB,
@@ -130,6 +139,7 @@ pub(crate) fn gemm_packed_on(
     if c.rows() == 0 || columns.is_empty() {
         return;
     }
+    let copy_left = Copies::that_pay(set, a.rows(), columns.len(), a.columns()).left;
     for (k, step) in depth_steps(b.rows(), epilogue) {
         let right = Right::Panels {
             values: b.values(),
@@ -137,7 +147,7 @@ pub(crate) fn gemm_packed_on(
             first: k.start,
             columns: b.columns(),
         };
-        let block = Block { right, columns: columns.clone(), c_first: 0, step };
+        let block = Block { right, columns: columns.clone(), c_first: 0, copy_left, step };
         multiply(set, a.column_range(k), &block, &mut c);
     }
     activate_rows(&mut c, epilogue.activation);
@@ -162,14 +172,22 @@ thread_local! {
     static RIGHT: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
 }
 
-/// A right side of up to 2 MiB is read in place about as fast as from panels.
-fn packing_pays(m: usize, n: usize, depth: usize) -> bool {
-    m >= 64 && n * depth > 512 << 10
+/// What is copied together before it is multiplied.
+#[derive(Clone, Copy, Debug)]
+pub struct Copies {
+    pub left: bool,
+    pub right: bool,
 }
 
-/// Far-apart rows of a large left side cost more than a copy, if many panels pass by.
-fn copying_left_pays(m: usize, n: usize, depth: usize) -> bool {
-    m * depth > 1 << 20 && n >= 192
+impl Copies {
+    /// Measured. In place, rows far apart share cache sets; narrower tiles pass by more often.
+    fn that_pay(set: InstructionSet, m: usize, n: usize, depth: usize) -> Self {
+        let (left, right) = match set {
+            InstructionSet::Avx512 => (1 << 20, 512 << 10),
+            _ => (128 << 10, 64 << 10),
+        };
+        Self { left: m * depth > left && n >= 192, right: n * depth > right && m >= 64 }
+    }
 }
 
 /// A block of the right side's rows.
@@ -235,11 +253,12 @@ struct Block<'a> {
     right: Right<'a>,
     columns: Range<usize>,
     c_first: usize,
+    copy_left: bool,
     step: Step<'a>,
 }
 
 fn multiply(set: InstructionSet, a: Matrix, block: &Block, c: &mut MatrixMut) {
-    if !copying_left_pays(a.rows(), block.columns.len(), a.columns()) {
+    if !block.copy_left {
         return multiply_rows(set, a, 0, block, c);
     }
     let most = BLOCK_ROWS / tile_rows(set) * tile_rows(set);
@@ -253,7 +272,7 @@ fn multiply(set: InstructionSet, a: Matrix, block: &Block, c: &mut MatrixMut) {
 
 /// As `multiply`, for rows of the left side that are written from row `first` on.
 fn multiply_rows(set: InstructionSet, a: Matrix, first: usize, block: &Block, c: &mut MatrixMut) {
-    let Block { right, columns, c_first, step } = block;
+    let Block { right, columns, c_first, step, .. } = block;
     let (m, depth, c_row) = (a.rows(), a.columns(), c.row_stride());
     assert!(first + m <= c.rows() && c_first + columns.len() <= c.columns());
     let (c, left) = (c.data_mut().as_mut_ptr(), a.data().as_ptr());

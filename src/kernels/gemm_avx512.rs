@@ -7,7 +7,6 @@ use std::arch::x86_64::*;
 
 pub const TILE_ROWS: usize = 8;
 const LANES: usize = 16;
-const PF: usize = 16;
 
 type Kernel = unsafe fn(&Tile);
 
@@ -71,11 +70,6 @@ unsafe fn f32_gemm_8x48_avx512<const M: usize, const NV: usize, const HALF: bool
             let mut half_row = _mm256_setzero_ps();
             for v in 0..NV {
                 row[v] = _mm512_maskz_loadu_ps(mask(v), b.add(LANES * v));
-            }
-            if M == 1 {
-                for v in 0..NV {
-                    _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(PF * tile.b_row + LANES * v).cast());
-                }
             }
             if HALF {
                 half_row = _mm256_maskz_loadu_ps(half, b.add(LANES * NV));

@@ -33,9 +33,23 @@ fn softmax_rows_body(values: &mut [f32], columns: usize) {
         "{} values are not rows of {columns}",
         values.len()
     );
-    for first in (0..values.len()).step_by(columns) {
-        exp_row(values, first, columns, |sum| 1.0 / sum);
+    for block in values.chunks_mut(block_len(columns)) {
+        for row in block.chunks_exact_mut(columns) {
+            let max = reduce(row, f32::NEG_INFINITY, larger);
+            row.iter_mut().for_each(|x| *x -= max);
+        }
+        block.iter_mut().for_each(|x| *x = exp(*x));
+        for row in block.chunks_exact_mut(columns) {
+            let factor = 1.0 / reduce(row, 0.0, |a, b| a + b);
+            row.iter_mut().for_each(|y| *y *= factor);
+        }
     }
+}
+
+/// Whole rows that stay in L1. The exponentials run over all of them at once: no tail per row.
+#[inline(always)]
+fn block_len(columns: usize) -> usize {
+    (2048 / columns).max(1) * columns
 }
 
 #[inline(always)]
@@ -59,88 +73,63 @@ fn softmax_cross_entropy_body(
         logits.len()
     );
     let classes = logits.len() / rows;
-    gradients.copy_from_slice(logits);
+    let length = block_len(classes);
     let mut correct = 0;
-    for ((row, logits), (label, loss)) in
-        logits.chunks_exact(classes).enumerate().zip(labels.iter().zip(losses))
-    {
-        let label = *label as usize;
-        assert!(label < classes, "label {label} of {classes} classes");
-        let (max, sum) = exp_row(gradients, row * classes, classes, |sum| scale / sum);
-        gradients[row * classes + label] -= scale;
-        *loss = (f64::from(sum).ln() - f64::from(logits[label] - max)) as f32;
-        let first_largest = logits.iter().position(|x| *x == max);
-        correct += usize::from(first_largest == Some(label));
+    for (block, gradients) in gradients.chunks_mut(length).enumerate() {
+        let logits = &logits[block * length..][..gradients.len()];
+        let rows = block * length / classes..(block * length + logits.len()) / classes;
+        let (labels, losses) = (&labels[rows.clone()], &mut losses[rows]);
+
+        let rows = logits.chunks_exact(classes).zip(gradients.chunks_exact_mut(classes));
+        for ((logits, shifted), (label, loss)) in rows.zip(labels.iter().zip(losses.iter_mut())) {
+            let label = *label as usize;
+            assert!(label < classes, "label {label} of {classes} classes");
+            let max = reduce(logits, f32::NEG_INFINITY, larger);
+            for (shifted, x) in shifted.iter_mut().zip(logits) {
+                *shifted = x - max;
+            }
+            *loss = shifted[label];
+            correct += usize::from(logits.iter().position(|x| *x == max) == Some(label));
+        }
+        gradients.iter_mut().for_each(|x| *x = exp(*x));
+        let rows = gradients.chunks_exact_mut(classes);
+        for (row, (label, loss)) in rows.zip(labels.iter().zip(losses)) {
+            let sum = reduce(row, 0.0, |a, b| a + b);
+            let factor = scale / sum;
+            row.iter_mut().for_each(|y| *y *= factor);
+            row[*label as usize] -= scale;
+            *loss = (f64::from(sum).ln() - f64::from(*loss)) as f32;
+        }
     }
     correct
 }
 
-/// The `columns` values from `first` on become e^(value - max) * factor(sum of the exponentials);
-/// their largest and the sum.
+/// Whole vectors lane by lane, the lanes folded in halves, then the rest in order: the same order
+/// for every instruction set.
 #[inline(always)]
-fn exp_row(
-    values: &mut [f32],
-    first: usize,
-    columns: usize,
-    factor: impl Fn(f32) -> f32,
-) -> (f32, f32) {
-    let rest = columns % LANES;
-    let mut tail = lanes_at(values, first + columns - rest, rest);
-    let (chunks, rest) = values[first..first + columns].as_chunks_mut::<LANES>();
-    let mut largest = [f32::NEG_INFINITY; LANES];
-    for chunk in chunks.iter().chain([&tail]) {
-        for l in 0..LANES {
-            largest[l] = larger(largest[l], chunk[l]);
+fn reduce(row: &[f32], start: f32, join: impl Fn(f32, f32) -> f32) -> f32 {
+    let (chunks, tail) = row.as_chunks::<LANES>();
+    let mut result = start;
+    if !chunks.is_empty() {
+        let mut lanes = [start; LANES];
+        for chunk in chunks {
+            for l in 0..LANES {
+                lanes[l] = join(lanes[l], chunk[l]);
+            }
         }
-    }
-    let max = fold(largest, larger);
-    let mut sums = [0.0; LANES];
-    for chunk in chunks.iter_mut().chain([&mut tail]) {
-        for l in 0..LANES {
-            chunk[l] = exp(chunk[l] - max);
-            sums[l] += chunk[l];
+        for half in [8, 4, 2, 1] {
+            for l in 0..half {
+                lanes[l] = join(lanes[l], lanes[l + half]);
+            }
         }
+        result = lanes[0];
     }
-    let sum = fold(sums, |a, b| a + b);
-    let factor = factor(sum);
-    for chunk in chunks.iter_mut().chain([&mut tail]) {
-        for value in chunk {
-            *value *= factor;
-        }
-    }
-    rest.copy_from_slice(&tail[..rest.len()]);
-    (max, sum)
-}
-
-/// The `len` values from `first` on, then -infinity. Reads what lies behind them, if there is any:
-/// one vector load, where a copy of part of a vector would stall.
-#[inline(always)]
-fn lanes_at(values: &[f32], first: usize, len: usize) -> [f32; LANES] {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    match values[first..].first_chunk() {
-        Some(all) => lanes = *all,
-        None => lanes[..len].copy_from_slice(&values[first..first + len]),
-    }
-    for l in 0..LANES {
-        lanes[l] = if l < len { lanes[l] } else { f32::NEG_INFINITY };
-    }
-    lanes
+    tail.iter().fold(result, |result, x| join(result, *x))
 }
 
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
-}
-
-/// Halves folded onto each other: a fixed order, the same for every instruction set.
-#[inline(always)]
-fn fold(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
-    for half in [8, 4, 2, 1] {
-        for l in 0..half {
-            lanes[l] = join(lanes[l], lanes[l + half]);
-        }
-    }
-    lanes[0]
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 mod fuse;
 mod plan;
+mod rows;
 
 pub use plan::{NodeTime, Plan, Port, Session};
+pub use rows::run_rows;
 
 /// A value that goes into a plan or comes out of it.
 pub use crate::tract::Tensor;

@@ -41,10 +41,18 @@ pub fn read(path: &Path) -> Result<pb::ModelProto> {
 
 /// As [`read`], from bytes.
 pub fn decode(bytes: bytes::Bytes) -> Result<pb::ModelProto> {
+    let proto = decode_to_look_at(bytes)?;
+    check(&proto)?;
+    Ok(proto)
+}
+
+/// The protobuf of a file that is ONNX, of any version and with any ops; not safe to load.
+pub fn decode_to_look_at(bytes: bytes::Bytes) -> Result<pb::ModelProto> {
     ensure!(!bytes.is_empty(), "the file is empty; an ONNX model was expected");
     let proto = pb::ModelProto::decode(bytes)
         .map_err(|e| ::anyhow::anyhow!("not an ONNX model, or cut short ({e})"))?;
-    check(&proto)?;
+    let has_outputs = proto.graph.as_ref().is_some_and(|g| !g.output.is_empty());
+    ensure!(has_outputs, "not an ONNX model: it holds no graph with outputs");
     Ok(proto)
 }
 
@@ -55,10 +63,7 @@ pub fn opset(proto: &pb::ModelProto) -> i64 {
 }
 
 fn check(proto: &pb::ModelProto) -> Result<()> {
-    let graph = match &proto.graph {
-        Some(graph) if !graph.output.is_empty() => graph,
-        _ => bail!("not an ONNX model: it holds no graph with outputs"),
-    };
+    let graph = proto.graph.as_ref().context("it holds no graph")?;
     let version = opset(proto);
     ensure!(
         version <= NEWEST_OPSET && proto.ir_version <= NEWEST_IR,
@@ -357,4 +362,37 @@ fn name_unknown_dims(proto: &mut pb::ModelProto) {
             dim.value = Some(DimValue::DimParam(name));
         }
     }
+}
+
+/// `float32` for ONNX's code 1.
+pub fn element_name(code: i32) -> Option<String> {
+    use pb::tensor_proto::DataType;
+    Some(match DataType::try_from(code).ok()? {
+        DataType::Undefined => return None,
+        DataType::Float => "float32".into(),
+        DataType::Double => "float64".into(),
+        other => other.as_str_name().to_ascii_lowercase(),
+    })
+}
+
+/// The bytes that a tensor's data take in the file.
+pub fn data_bytes(tensor: &pb::TensorProto) -> u64 {
+    let typed = tensor.float_data.len() * 4
+        + tensor.int32_data.len() * 4
+        + tensor.int64_data.len() * 8
+        + tensor.double_data.len() * 8
+        + tensor.uint64_data.len() * 8;
+    (tensor.raw_data.len() + typed) as u64
+}
+
+/// The element code and the dimensions, as text, of a graph's input or output.
+pub fn port_type(port: &pb::ValueInfoProto) -> Option<(i32, Vec<String>)> {
+    use pb::tensor_shape_proto::dimension::Value;
+    let pb::type_proto::Value::TensorType(tensor) = port.r#type.as_ref()?.value.as_ref()?;
+    let dims = tensor.shape.iter().flat_map(|s| &s.dim).map(|dim| match &dim.value {
+        Some(Value::DimValue(n)) => n.to_string(),
+        Some(Value::DimParam(name)) if !name.is_empty() => name.clone(),
+        _ => "?".to_string(),
+    });
+    Some((tensor.elem_type, dims.collect()))
 }

@@ -1,6 +1,7 @@
 //! A recipe → an ONNX model with its first weights: Glorot-uniform kernels, zero biases.
 
 use super::recipe::{Layer, LayerActivation, MAX_PARAMETERS, Recipe};
+use crate::progress::LayerSummary;
 use crate::tract::pb;
 use anyhow::{Context, Result, ensure};
 use rand_pcg::Pcg64;
@@ -9,16 +10,6 @@ use rand_pcg::rand_core::{Rng, SeedableRng};
 /// ONNX opset and IR version of the models we write: old enough for every runtime in use.
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
-
-/// One line of the model summary.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct LayerSummary {
-    pub name: String,
-    pub layer: String,
-    /// Without the batch axis.
-    pub output_shape: Vec<usize>,
-    pub parameters: usize,
-}
 
 /// Builds the model for samples of `sample_shape` (without the batch axis).
 ///

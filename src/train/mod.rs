@@ -8,7 +8,6 @@ pub mod recipe;
 mod run;
 mod step;
 
-pub use initial_model::LayerSummary;
 pub use recipe::Recipe;
 pub use run::{TrainError, Trained, train};
 pub use step::TrainableModel;

@@ -1,12 +1,12 @@
 //! The training loop.
 
 use super::batches::{BatchBuffers, shuffled};
-use super::initial_model::{self, LayerSummary};
+use super::initial_model;
 use super::optimizer::Optimizer;
 use super::recipe::Recipe;
 use super::step::{RowSums, TrainableModel};
 use crate::data::{Dataset, LabelledImages};
-use crate::progress::{EpochReport, Progress, Score};
+use crate::progress::{EpochReport, LayerSummary, Progress, Score};
 use crate::runtime::{Session, Tensor};
 use crate::tract::pb;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -74,12 +74,14 @@ pub fn train(
         )
         .into());
     }
+    progress.model(&layers);
     let mut trainer = Trainer::new(&model, recipe, threads)?;
     let mut epochs = vec![];
     for epoch in 0..recipe.training.epochs {
         let start = Instant::now();
         let order = shuffled(&training, recipe.training.seed, epoch);
         let sums = trainer.epoch(&mut model, &data.train, &order, epoch, progress)?;
+        let training_seconds = start.elapsed().as_secs_f64();
         let validation = match validation.is_empty() {
             true => None,
             false => Some(evaluate(&model, &data.train, &validation, threads)?),
@@ -91,6 +93,7 @@ pub fn train(
             accuracy: sums.correct / order.len() as f64,
             validation,
             seconds: start.elapsed().as_secs_f64(),
+            training_seconds,
         };
         progress.epoch(&report);
         epochs.push(report);

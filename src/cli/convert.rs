@@ -1,0 +1,127 @@
+//! `mlctl convert` and `mlctl quantize`.
+
+use super::Global;
+use super::render::{difference, size};
+use crate::commands::convert::{ConvertOptions, ConvertReport, convert};
+use crate::quantize::Scheme;
+use anyhow::{Context, Result};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Convert a model to .tflite and check the result against the original
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// .onnx, .tflite, version or model directory [default: the one model directory here]
+    model: Option<PathBuf>,
+    /// Store the weights as this scheme: f16
+    #[arg(long, value_name = "SCHEME")]
+    quantize: Option<Scheme>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Quantize a model (convert with a scheme)
+#[derive(Debug, Args)]
+pub struct QuantizeArgs {
+    /// .onnx, .tflite, version or model directory [default: the one model directory here]
+    model: Option<PathBuf>,
+    /// f16: float16 weights, float32 computation
+    #[arg(long, value_name = "SCHEME")]
+    scheme: Scheme,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+struct OutputArgs {
+    /// File to write [default: MODEL[-SCHEME].tflite, here]
+    #[arg(short, long, value_name = "OUT")]
+    out: Option<PathBuf>,
+    /// Class names, one a line, for the file's metadata [default: the model's]
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Largest allowed difference, relative to the output's largest value [default: 1e-5, f16: 2e-2]
+    #[arg(long, value_name = "F", value_parser = tolerance)]
+    tolerance: Option<f64>,
+    /// Keep the file without running it
+    #[arg(long)]
+    no_verify: bool,
+}
+
+/// A number of at least 0.
+pub fn tolerance(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number".to_string())?;
+    if number >= 0.0 { Ok(number) } else { Err("must be at least 0".into()) }
+}
+
+impl ConvertArgs {
+    pub fn run(&self, global: &Global) -> Result<u8> {
+        self.output.run(self.model.clone(), self.quantize, global)
+    }
+}
+
+impl QuantizeArgs {
+    pub fn run(&self, global: &Global) -> Result<u8> {
+        self.output.run(self.model.clone(), Some(self.scheme), global)
+    }
+}
+
+impl OutputArgs {
+    fn run(&self, model: Option<PathBuf>, scheme: Option<Scheme>, global: &Global) -> Result<u8> {
+        let options = ConvertOptions {
+            model,
+            out: self.out.clone(),
+            scheme,
+            labels: self.labels.clone(),
+            tolerance: self.tolerance,
+            no_verify: self.no_verify,
+        };
+        let outcome = convert(&options).context("converting")?;
+        global.finish(outcome, |report| text(report, global.verbose))
+    }
+}
+
+fn text(report: &ConvertReport, verbose: bool) -> String {
+    let mut text = String::new();
+    let ops: Vec<String> = report.ops.iter().map(|(op, count)| format!("{count} {op}")).collect();
+    let holds = report.verification.as_ref().is_none_or(|v| v.holds);
+    if verbose || !holds {
+        text += &format!("inputs   {}\n", report.inputs.join(", "));
+        text += &format!("outputs  {}\n", report.outputs.join(", "));
+        text += &format!("ops      {}\n", ops.join(", "));
+    }
+    for name in &report.out_of_range {
+        text += &format!("note: '{name}' stays float32: a value is beyond ±65504\n");
+    }
+    if let Some(v) = &report.verification {
+        for output in &v.outputs {
+            let classes = match (output.same_class, output.rows) {
+                (Some(same), Some(rows)) => format!(", same class {same} of {rows}"),
+                _ => String::new(),
+            };
+            text += &format!(
+                "checked on {}: '{}' differs by at most {} ({} relative, {} allowed){classes}\n",
+                v.inputs,
+                output.name,
+                difference(output.max_difference),
+                difference(output.relative),
+                difference(v.tolerance),
+            );
+        }
+    }
+    text += &match holds {
+        true => format!(
+            "wrote {} ({}, {}; the source has {})\n",
+            report.out.display(),
+            size(report.bytes),
+            report.scheme,
+            size(report.source_bytes)
+        ),
+        false => format!(
+            "the difference is over the tolerance: {} was not written; see where with 'mlctl \
+             compare', or allow more with --tolerance\n",
+            report.out.display()
+        ),
+    };
+    text
+}

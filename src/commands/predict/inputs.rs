@@ -1,0 +1,294 @@
+//! What the user gave → the model's input tensors.
+
+use super::PredictOptions;
+use crate::data::image;
+use crate::data::preprocessing::{Channels, Layout, Preprocessing};
+use crate::format::{idx, mmap, npy};
+use crate::graph::{ElementType, shape_text};
+use crate::model::LoadedModel;
+use crate::runtime::{Plan, Port, Tensor, from_array};
+use anyhow::{Context, Result, bail, ensure};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The tensors for one prediction, and where their rows come from.
+#[derive(Default)]
+pub struct Feed {
+    pub tensors: Vec<Tensor>,
+    pub names: Vec<String>,
+    pub inverted: Vec<bool>,
+    pub notes: Vec<String>,
+}
+
+/// The most that is read from standard input.
+const MAX_STDIN: u64 = 256 << 20;
+
+impl Feed {
+    pub fn read(options: &PredictOptions, model: &LoadedModel, plan: &Plan) -> Result<Feed> {
+        match options.inputs.as_slice() {
+            [] => bail!("no input given: a picture, a folder of pictures, .npy, .npz, IDX, .csv, or - for JSON"),
+            [one] if one.as_os_str() == "-" => from_json(plan),
+            [one] => match kind(one) {
+                Kind::Npy => from_npy(one, plan),
+                Kind::Npz => from_npz(one, plan),
+                Kind::Csv => from_csv(one, plan),
+                Kind::Idx => from_idx(one, options, model, plan),
+                Kind::Pictures => from_pictures(options, model, plan),
+            },
+            several => match several.iter().find(|p| kind(p) != Kind::Pictures) {
+                Some(other) => bail!(
+                    "{} cannot be combined with other inputs; give it alone",
+                    other.display()
+                ),
+                None => from_pictures(options, model, plan),
+            },
+        }
+    }
+}
+
+#[derive(PartialEq)]
+enum Kind {
+    Npy,
+    Npz,
+    Csv,
+    Idx,
+    Pictures,
+}
+
+fn kind(path: &Path) -> Kind {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let plain = name.strip_suffix(".gz").unwrap_or(&name);
+    match name.rsplit('.').next() {
+        Some("npy") => Kind::Npy,
+        Some("npz") => Kind::Npz,
+        Some("csv") => Kind::Csv,
+        _ if plain.ends_with("ubyte") || plain.contains("-idx") => Kind::Idx,
+        _ => Kind::Pictures,
+    }
+}
+
+fn read_file(path: &Path) -> Result<bytes::Bytes> {
+    let bytes = mmap::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(!bytes.is_empty(), "{} is empty", path.display());
+    Ok(bytes)
+}
+
+fn from_npy(path: &Path, plan: &Plan) -> Result<Feed> {
+    let at = || path.display().to_string();
+    let [port] = plan.inputs() else {
+        bail!("{}: the model has {} inputs; give an .npz with them by name", at(), plan.inputs().len());
+    };
+    let array = npy::read_npy(&read_file(path)?).with_context(at)?;
+    let tensor = from_array(&array, port.element).with_context(at)?;
+    Ok(Feed { tensors: vec![with_batch_axis(tensor, port).with_context(at)?], ..Feed::default() })
+}
+
+fn from_npz(path: &Path, plan: &Plan) -> Result<Feed> {
+    let at = || path.display().to_string();
+    let mut arrays = npy::read_npz(&read_file(path)?).with_context(at)?;
+    let wanted: Vec<&str> = plan.inputs().iter().map(|p| p.name.as_str()).collect();
+    if let ([port], [(name, _)]) = (plan.inputs(), arrays.as_mut_slice()) {
+        *name = port.name.clone();
+    }
+    let mut tensors = vec![];
+    for port in plan.inputs() {
+        let array = arrays.iter().find(|(name, _)| *name == port.name);
+        let (_, array) = array.with_context(|| {
+            let found: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
+            format!("{}: no array '{}' (found {found:?}, the inputs are {wanted:?})", at(), port.name)
+        })?;
+        let tensor = from_array(array, port.element);
+        let tensor = tensor.with_context(|| format!("{}: array '{}'", at(), port.name))?;
+        tensors.push(with_batch_axis(tensor, port).with_context(at)?);
+    }
+    Ok(Feed { tensors, ..Feed::default() })
+}
+
+/// A single sample without its batch axis gets one.
+fn with_batch_axis(mut tensor: Tensor, port: &Port) -> Result<Tensor> {
+    if tensor.rank() + 1 == port.shape.len() {
+        tensor.insert_axis(0)?;
+    }
+    let fits = tensor.rank() == port.shape.len()
+        && port.shape.iter().zip(tensor.shape()).skip(1).all(|(d, n)| d.known().is_none_or(|d| d == *n));
+    ensure!(
+        fits,
+        "input '{}' takes shape {}, got {:?}",
+        port.name,
+        shape_text(&port.shape),
+        tensor.shape()
+    );
+    Ok(tensor)
+}
+
+fn only_float_input(plan: &Plan) -> Result<&Port> {
+    let [port] = plan.inputs() else {
+        bail!("the model has {} inputs; give an .npz with them by name", plan.inputs().len());
+    };
+    ensure!(
+        port.element == ElementType::F32,
+        "the model's input '{}' takes {}; give an .npy or .npz of that type",
+        port.name,
+        port.element
+    );
+    Ok(port)
+}
+
+/// Rows of numbers as samples of the port's shape.
+fn from_rows(rows: Vec<Vec<f32>>, port: &Port) -> Result<Feed> {
+    let sample: Option<Vec<usize>> = port.shape.iter().skip(1).map(|d| d.known()).collect();
+    let sample = sample.unwrap_or_else(|| vec![rows.first().map_or(0, Vec::len)]);
+    let size: usize = sample.iter().product();
+    for (i, row) in rows.iter().enumerate() {
+        ensure!(row.len() == size, "row {i} has {} numbers, a sample has {size}", row.len());
+    }
+    let mut shape = vec![rows.len()];
+    shape.extend(sample);
+    let tensor = Tensor::from_shape(&shape, &rows.concat())?;
+    Ok(Feed { tensors: vec![tensor], ..Feed::default() })
+}
+
+fn from_csv(path: &Path, plan: &Plan) -> Result<Feed> {
+    let bytes = read_file(path)?;
+    let at = || path.display().to_string();
+    let text = std::str::from_utf8(&bytes).with_context(|| format!("{}: not text", at()))?;
+    let mut rows = vec![];
+    for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+        let row: Result<Vec<f32>, _> = line.split([',', ';', '\t']).map(|v| v.trim().parse()).collect();
+        match row {
+            Ok(row) => rows.push(row),
+            Err(_) if number == 0 => {}
+            Err(e) => bail!("{} line {}: {e}", at(), number + 1),
+        }
+    }
+    ensure!(!rows.is_empty(), "{} holds no numbers", at());
+    from_rows(rows, only_float_input(plan)?).with_context(at)
+}
+
+fn from_json(plan: &Plan) -> Result<Feed> {
+    let mut text = String::new();
+    std::io::stdin().take(MAX_STDIN + 1).read_to_string(&mut text).context("standard input")?;
+    ensure!(text.len() as u64 <= MAX_STDIN, "standard input: more than {MAX_STDIN} bytes");
+    let value: serde_json::Value = serde_json::from_str(&text).context("standard input: JSON")?;
+    let samples = value.get("instances").or(value.get("inputs")).unwrap_or(&value);
+    let samples = samples.as_array().context("standard input: an array of samples is expected")?;
+    fn flatten(value: &serde_json::Value, into: &mut Vec<f32>) -> Result<()> {
+        match value {
+            serde_json::Value::Array(items) => items.iter().try_for_each(|v| flatten(v, into)),
+            serde_json::Value::Number(n) => {
+                into.push(n.as_f64().context("standard input: a number is too large")? as f32);
+                Ok(())
+            }
+            other => bail!("standard input: numbers are expected, not {other}"),
+        }
+    }
+    let mut rows = vec![];
+    for sample in samples {
+        let mut row = vec![];
+        flatten(sample, &mut row)?;
+        rows.push(row);
+    }
+    ensure!(!rows.is_empty(), "standard input: no samples");
+    from_rows(rows, only_float_input(plan)?).context("standard input")
+}
+
+fn from_idx(path: &Path, options: &PredictOptions, model: &LoadedModel, plan: &Plan) -> Result<Feed> {
+    let at = || path.display().to_string();
+    let file = idx::parse(&read_file(path)?).with_context(at)?;
+    let mut notes = vec![];
+    let record = record(options, model, only_float_input(plan)?, &mut notes)?;
+    let (&count, size) = file.dims.split_first().with_context(|| format!("{}: no images", at()))?;
+    ensure!(
+        size == [record.height, record.width] && file.element == idx::IdxType::U8,
+        "{}: images of {size:?} bytes; the model takes {}×{} grey pixels",
+        at(),
+        record.height,
+        record.width
+    );
+    let tensor = Tensor::from_shape(&record.shape(count), &record.normalize(&file.data))?;
+    let names = (0..count).map(|i| format!("image {i}")).collect();
+    Ok(Feed { tensors: vec![tensor], names, notes, ..Feed::default() })
+}
+
+fn from_pictures(options: &PredictOptions, model: &LoadedModel, plan: &Plan) -> Result<Feed> {
+    let mut paths: Vec<PathBuf> = vec![];
+    for input in &options.inputs {
+        paths.extend(image::list_images(input)?);
+    }
+    let mut feed = Feed::default();
+    let record = record(options, model, only_float_input(plan)?, &mut feed.notes)?;
+    let mut values = vec![];
+    for path in &paths {
+        let tensor = image::to_tensor(&image::load_image(path)?, &record);
+        values.extend(tensor.data);
+        feed.inverted.push(tensor.inverted);
+        feed.names.push(path.display().to_string());
+    }
+    feed.tensors.push(Tensor::from_shape(&record.shape(paths.len()), &values)?);
+    Ok(feed)
+}
+
+/// The model's preprocessing record, or one guessed from its input; flags override both.
+fn record(
+    options: &PredictOptions,
+    model: &LoadedModel,
+    port: &Port,
+    notes: &mut Vec<String>,
+) -> Result<Preprocessing> {
+    let mut record = match &model.preprocessing {
+        Some(record) => record.clone(),
+        None => guessed_record(port, options.input_layout)?,
+    };
+    if model.preprocessing.is_none() && options.scale.is_none() {
+        notes.push(
+            "the model says nothing of its pixels; they are scaled to 0..1 (--scale, --mean and \
+             --std change that)"
+                .into(),
+        );
+    }
+    if let Some(scale) = options.scale {
+        record.scale = scale;
+    }
+    if let Some(mean) = &options.mean {
+        record.mean = mean.clone();
+    }
+    if let Some(std) = &options.std {
+        record.std = std.clone();
+    }
+    if let Some(layout) = options.input_layout {
+        record.layout = layout;
+    }
+    record.validate()?;
+    let shape = record.shape(1);
+    let fits = port.shape.len() == 4
+        && port.shape.iter().zip(shape).skip(1).all(|(d, n)| d.known().is_none_or(|d| d == n));
+    ensure!(
+        fits,
+        "pictures become {shape:?}, but input '{}' takes {}; try --input-layout, or give an .npy",
+        port.name,
+        shape_text(&port.shape)
+    );
+    Ok(record)
+}
+
+fn guessed_record(port: &Port, layout: Option<Layout>) -> Result<Preprocessing> {
+    let shape = || shape_text(&port.shape);
+    let no_picture = || format!("input '{}' {} takes no picture; give an .npy or .npz", port.name, shape());
+    let known: Option<Vec<usize>> = port.shape.iter().skip(1).map(|d| d.known()).collect();
+    let known = known.with_context(no_picture)?;
+    let &[a, b, c] = known.as_slice() else { bail!(no_picture()) };
+    let channels = |n| match n {
+        1 => Some(Channels::Grey),
+        3 => Some(Channels::Rgb),
+        _ => None,
+    };
+    let (layout, height, width, channels) = match (layout, channels(a), channels(c)) {
+        (Some(Layout::Nchw), Some(found), _) | (None, Some(found), None) => (Layout::Nchw, b, c, found),
+        (Some(Layout::Nhwc), _, Some(found)) | (None, None, Some(found)) => (Layout::Nhwc, a, b, found),
+        (None, Some(_), Some(_)) => {
+            bail!("input '{}' {} could be NCHW or NHWC; say --input-layout", port.name, shape())
+        }
+        _ => bail!(no_picture()),
+    };
+    Ok(Preprocessing { layout, ..Preprocessing::unit_range(height, width, channels) })
+}

@@ -1,0 +1,53 @@
+//! `save`: any model → a further version directory, verified.
+
+use super::Outcome;
+use crate::model::{Graph, LoadedModel, NewVersion, Record, locate, read_labels, save_version};
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, Default)]
+pub struct SaveOptions {
+    pub model: Option<PathBuf>,
+    /// The model directory.
+    pub to: PathBuf,
+    pub version: Option<u64>,
+    pub labels: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SaveReport {
+    pub source: PathBuf,
+    pub saved: PathBuf,
+    pub files: Vec<String>,
+}
+
+pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
+    let mut model = LoadedModel::load(&locate(options.model.as_deref())?)?;
+    if let Some(labels) = &options.labels {
+        model.labels = read_labels(labels)?;
+        ensure!(!model.labels.is_empty(), "{} holds no labels", labels.display());
+    }
+    let plan = model.plan()?;
+    let primary = match model.graph {
+        Graph::Onnx(_) => "model.onnx",
+        Graph::Lite(_) => "model.tflite",
+    };
+    let name = options.to.file_name().and_then(|n| n.to_str());
+    let name = name.with_context(|| format!("{} names no folder", options.to.display()))?;
+    let mut record = Record::new(name, primary, plan.inputs(), plan.outputs());
+    record.preprocessing = model.preprocessing;
+    if let Some(known) = model.record {
+        record.metrics = known.metrics;
+        record.training = known.training;
+    }
+    let new =
+        NewVersion { record, primary: &model.bytes, labels: &model.labels, number: options.version };
+    let mut files = vec![primary.to_string()];
+    if !new.labels.is_empty() {
+        files.push("assets/labels.txt".into());
+    }
+    let saved = save_version(&options.to, new)?;
+    files.push("mlctl.json".into());
+    Ok(Outcome::Done(SaveReport { source: model.path, saved, files }))
+}

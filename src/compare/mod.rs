@@ -1,0 +1,178 @@
+//! Two models on the same inputs: how far their outputs are apart.
+
+mod inputs;
+
+pub use inputs::{Inputs, example_inputs};
+
+use crate::runtime::{Plan, Tensor, to_f32};
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+/// How one output differs between a reference and another model, over all runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OutputDifference {
+    pub name: String,
+    pub values: usize,
+    pub max_difference: f64,
+    pub mean_difference: f64,
+    /// The largest absolute value of the reference.
+    pub reference_max: f64,
+    /// `max_difference / reference_max`; what a tolerance is held against.
+    pub relative: f64,
+    /// Signal to quantization noise: 10·log10(Σ reference² / Σ difference²); absent where equal.
+    pub sqnr_db: Option<f64>,
+    /// Of outputs `[rows, classes]`: rows with the same largest class.
+    pub same_class: Option<usize>,
+    pub rows: Option<usize>,
+}
+
+/// Compares `other` with `reference` on each of `runs` (tensors in the reference's input order).
+///
+/// # Errors
+/// The models' inputs or outputs do not correspond, or a run fails.
+pub fn compare(reference: &Plan, other: &Plan, runs: &[Vec<Tensor>]) -> Result<Vec<OutputDifference>> {
+    let inputs = correspondence("input", &names(reference.inputs()), &names(other.inputs()))?;
+    let outputs = correspondence("output", &names(reference.outputs()), &names(other.outputs()))?;
+    let mut sessions = (reference.session()?, other.session()?);
+    let mut sums: Vec<Sums> = outputs.iter().map(|_| Sums::default()).collect();
+    for run in runs {
+        let theirs = inputs.iter().map(|&i| run[i].clone()).collect();
+        let expected = sessions.0.run(run.clone()).context("running the reference")?;
+        let found = sessions.1.run(theirs).context("running the other model")?;
+        for (sum, (expected, &place)) in sums.iter_mut().zip(expected.iter().zip(&outputs)) {
+            sum.add(expected, &found[place])?;
+        }
+    }
+    let ports = reference.outputs();
+    Ok(sums.into_iter().zip(ports).map(|(sum, port)| sum.finish(&port.name)).collect())
+}
+
+fn names(ports: &[crate::runtime::Port]) -> Vec<&str> {
+    ports.iter().map(|p| p.name.as_str()).collect()
+}
+
+/// For each of the other's ends, or the reference's outputs, the place in the list that it matches: by
+/// name, or by position where no name is shared.
+fn correspondence(kind: &str, reference: &[&str], other: &[&str]) -> Result<Vec<usize>> {
+    ensure!(
+        reference.len() == other.len(),
+        "the models differ in their number of {kind}s: {} and {}",
+        reference.len(),
+        other.len()
+    );
+    let (from, to) = if kind == "input" { (other, reference) } else { (reference, other) };
+    let by_name: Option<Vec<usize>> =
+        from.iter().map(|name| to.iter().position(|n| n == name)).collect();
+    Ok(by_name.unwrap_or_else(|| (0..from.len()).collect()))
+}
+
+#[derive(Default)]
+struct Sums {
+    values: usize,
+    max: f64,
+    total: f64,
+    reference_max: f64,
+    signal: f64,
+    noise: f64,
+    rows: usize,
+    same: usize,
+    is_matrix: bool,
+}
+
+impl Sums {
+    fn add(&mut self, expected: &Tensor, found: &Tensor) -> Result<()> {
+        ensure!(
+            expected.shape() == found.shape(),
+            "the outputs' shapes differ: {:?} and {:?}",
+            expected.shape(),
+            found.shape()
+        );
+        let (reference, other) = (to_f32(expected)?, to_f32(found)?);
+        for (&a, &b) in reference.iter().zip(&other) {
+            let (a, b) = (a as f64, b as f64);
+            let difference = match a.is_nan() && b.is_nan() || a == b {
+                true => 0.0,
+                false if a.is_finite() && b.is_finite() => (a - b).abs(),
+                false => f64::INFINITY,
+            };
+            self.max = self.max.max(difference);
+            self.total += difference;
+            self.noise += difference * difference;
+            if a.is_finite() {
+                self.reference_max = self.reference_max.max(a.abs());
+                self.signal += a * a;
+            }
+        }
+        self.values += reference.len();
+        if let &[rows, classes] = expected.shape()
+            && classes > 1
+        {
+            self.is_matrix = true;
+            self.rows += rows;
+            let pairs = reference.chunks_exact(classes).zip(other.chunks_exact(classes));
+            self.same += pairs.filter(|(a, b)| largest(a) == largest(b)).count();
+        }
+        Ok(())
+    }
+
+    fn finish(self, name: &str) -> OutputDifference {
+        let relative = match self.max == 0.0 {
+            true => 0.0,
+            false => self.max / self.reference_max,
+        };
+        OutputDifference {
+            name: name.to_string(),
+            values: self.values,
+            max_difference: self.max,
+            mean_difference: self.total / self.values.max(1) as f64,
+            reference_max: self.reference_max,
+            relative,
+            sqnr_db: (self.noise > 0.0).then(|| 10.0 * (self.signal / self.noise).log10()),
+            same_class: self.is_matrix.then_some(self.same),
+            rows: self.is_matrix.then_some(self.rows),
+        }
+    }
+}
+
+/// The index of the largest value, the first of equals; 0 of none.
+pub fn largest(values: &[f32]) -> usize {
+    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn difference(a: &[f32], b: &[f32], shape: &[usize]) -> OutputDifference {
+        let mut sums = Sums::default();
+        let tensor = |v| Tensor::from_shape(shape, v).unwrap();
+        sums.add(&tensor(a), &tensor(b)).unwrap();
+        sums.finish("y")
+    }
+
+    #[test]
+    fn differences_are_what_a_hand_calculation_gives() {
+        let d = difference(&[1.0, 2.0, -4.0, 0.0], &[1.0, 2.5, -4.0, 1.0], &[2, 2]);
+        assert_eq!(d.max_difference, 1.0);
+        assert_eq!(d.mean_difference, 0.375);
+        assert_eq!(d.relative, 0.25);
+        assert_eq!((d.same_class, d.rows), (Some(2), Some(2)));
+        let sqnr = 10.0 * (21.0f64 / 1.25).log10();
+        assert!((d.sqnr_db.unwrap() - sqnr).abs() < 1e-12);
+    }
+
+    #[test]
+    fn not_a_number_counts_as_far_unless_both_are() {
+        assert_eq!(difference(&[f32::NAN], &[f32::NAN], &[1]).max_difference, 0.0);
+        assert!(difference(&[1.0], &[f32::NAN], &[1]).relative.is_infinite());
+        assert!(difference(&[0.0], &[1.0], &[1]).relative.is_infinite());
+        assert_eq!(difference(&[2.0, 1.0], &[1.0, 2.0], &[1, 2]).same_class, Some(0));
+    }
+
+    #[test]
+    fn ends_are_matched_by_name_then_by_place() {
+        assert_eq!(correspondence("output", &["a", "b"], &["b", "a"]).unwrap(), [1, 0]);
+        assert_eq!(correspondence("output", &["a", "b"], &["x", "a"]).unwrap(), [0, 1]);
+        assert!(correspondence("input", &["a"], &[]).is_err());
+    }
+}

@@ -1,0 +1,32 @@
+//! Rewrites of a lite graph that keep its meaning and make it smaller or faster.
+
+mod fuse;
+mod prune;
+
+use crate::graph::{Model, Subgraph};
+
+type Pass = fn(&mut Subgraph);
+
+/// In this order:
+const PASSES: [Pass; 6] = [
+    // before activations: an activation follows the bias, not the product
+    fuse::bias_into_product,
+    // before activations are fused: RELU6 is one op only once its two bounds are one
+    fuse::clamp_into_activation,
+    fuse::activation_into_producer,
+    fuse::merge_reshapes,
+    // XNNPACK takes FULLY_CONNECTED only with a bias; last, so that a real one found its place
+    fuse::zero_bias_for_products,
+    // after all that leaves tensors or nodes without a reader
+    prune::remove_unused,
+];
+
+/// Runs all passes over every subgraph.
+pub fn run(model: &mut Model) {
+    for graph in &mut model.subgraphs {
+        for pass in PASSES {
+            pass(graph);
+        }
+    }
+    prune::renumber_signatures(model);
+}

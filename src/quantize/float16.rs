@@ -1,0 +1,103 @@
+//! Float16: constants are stored as binary16 and widened by DEQUANTIZE; all computation stays float32.
+
+use crate::graph::{ElementType, LiteOp, Metadata, Model, Node, Tensor, TensorId};
+use crate::kernels::f16_from_f32;
+use bytes::Bytes;
+
+const LARGEST_F16: f32 = 65504.0;
+
+/// Which constants become float16.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Float16Plan {
+    /// By subgraph: the constants to narrow.
+    narrowed: Vec<Vec<TensorId>>,
+    /// The names of constants that stay float32 because a value is beyond ±65504.
+    pub out_of_range: Vec<String>,
+}
+
+impl Float16Plan {
+    /// Every float32 constant of more than one element that float16 can hold.
+    pub fn new(model: &Model) -> Float16Plan {
+        let mut plan = Float16Plan::default();
+        for graph in &model.subgraphs {
+            let mut narrowed = vec![];
+            for (id, tensor) in graph.tensors.iter().enumerate() {
+                let Some(values) = tensor.f32_values().filter(|v| v.len() > 1) else { continue };
+                if values.iter().all(|v| !v.is_finite() || v.abs() <= LARGEST_F16) {
+                    narrowed.push(id);
+                } else {
+                    plan.out_of_range.push(tensor.name.clone());
+                }
+            }
+            plan.narrowed.push(narrowed);
+        }
+        plan
+    }
+
+    /// Narrows the planned constants; nodes read them through DEQUANTIZE.
+    pub fn apply(&self, model: &mut Model) {
+        for (graph, narrowed) in model.subgraphs.iter_mut().zip(&self.narrowed) {
+            let mut widening = vec![];
+            for &id in narrowed {
+                let tensor = &mut graph.tensors[id];
+                let Some(values) = tensor.f32_values() else { continue };
+                let mut halves = vec![0u16; values.len()];
+                f16_from_f32(&values, &mut halves);
+                let bytes: Vec<u8> = halves.iter().flat_map(|h| h.to_le_bytes()).collect();
+                tensor.data = None;
+                let narrow = Tensor {
+                    name: format!("{}/float16", tensor.name),
+                    origin: tensor.origin.clone(),
+                    element: ElementType::F16,
+                    shape: tensor.shape.clone(),
+                    quantization: None,
+                    data: Some(Bytes::from(bytes)),
+                };
+                let narrow = graph.add_tensor(narrow);
+                widening.push(Node {
+                    op: LiteOp::Dequantize,
+                    inputs: vec![Some(narrow)],
+                    outputs: vec![id],
+                });
+            }
+            graph.nodes.splice(0..0, widening);
+        }
+        model.metadata.push(Metadata {
+            name: "reduced_precision_support".into(),
+            content: Bytes::from_static(b"fp16accfp32"),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Subgraph;
+
+    fn model(constants: &[&[f32]]) -> Model {
+        let mut graph = Subgraph::default();
+        for (i, values) in constants.iter().enumerate() {
+            let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let name = format!("c{i}");
+            graph.add_tensor(Tensor::constant(name, ElementType::F32, &[values.len()], data.into()));
+        }
+        Model { subgraphs: vec![graph], ..Model::default() }
+    }
+
+    #[test]
+    fn constants_are_narrowed_unless_float16_cannot_hold_them() {
+        let mut model = model(&[&[1.0, -0.333_333_34], &[1e-6], &[1.0, 70000.0], &[65504.0, 2.0]]);
+        let plan = Float16Plan::new(&model);
+        assert_eq!(plan.out_of_range, ["c2"]);
+        plan.apply(&mut model);
+        let graph = model.main();
+        let elements: Vec<ElementType> = graph.tensors.iter().map(|t| t.element).collect();
+        use ElementType::{F16, F32};
+        assert_eq!(elements, [F32, F32, F32, F32, F16, F16]);
+        // 1 = 0x3c00; −1/3 rounds to 0xb555 (IEEE 754 binary16)
+        assert_eq!(graph.tensors[4].data.as_deref(), Some(&[0x00, 0x3c, 0x55, 0xb5][..]));
+        assert_eq!(graph.nodes.len(), 2);
+        assert_eq!(graph.nodes[0].outputs, [0]);
+        model.validate().unwrap();
+    }
+}

@@ -50,8 +50,7 @@ fn text(report: &CompareReport) -> String {
         })
         .collect();
     let header = ["output", "max difference", "mean", "relative", "SQNR", "same class"];
-    let align =
-        [Align::Left, Align::Right, Align::Right, Align::Right, Align::Right, Align::Right];
+    let align = [Align::Left, Align::Right, Align::Right, Align::Right, Align::Right, Align::Right];
     let mut text = format!(
         "{} against {} on {}\n{}",
         report.other.display(),

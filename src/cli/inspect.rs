@@ -47,9 +47,10 @@ fn text(report: &InspectReport) -> String {
         let more = if report.labels.len() > shown.len() { ", …" } else { "" };
         section("labels", format!("  {}: {}{more}\n", report.labels.len(), shown.join(", ")));
     }
-    let metadata = report.metadata.iter().map(|m| {
-        vec![m.name.clone(), m.text.clone().unwrap_or_else(|| size(m.bytes as u64))]
-    });
+    let metadata = report
+        .metadata
+        .iter()
+        .map(|m| vec![m.name.clone(), m.text.clone().unwrap_or_else(|| size(m.bytes as u64))]);
     section("metadata", table(&[], &[Align::Left; 2], &metadata.collect::<Vec<_>>()));
     if let Some(record) = &report.record {
         let mut rows = vec![];

@@ -49,7 +49,8 @@ enum OptimizerName {
 
 impl TrainArgs {
     pub fn run(&self, global: &Global) -> Result<u8> {
-        let builtin = self.data.as_deref() == Some(Path::new("mnist")) && !Path::new("mnist").is_dir();
+        let builtin =
+            self.data.as_deref() == Some(Path::new("mnist")) && !Path::new("mnist").is_dir();
         let options = TrainOptions {
             recipe: self.recipe.clone(),
             data: self.data.clone().filter(|_| !builtin),

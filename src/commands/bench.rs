@@ -140,21 +140,22 @@ pub fn bench(options: &BenchOptions, progress: &dyn Progress) -> Result<Outcome<
 fn inputs(plan: &Plan, model: &LoadedModel, batch: usize) -> Result<Vec<Tensor>> {
     let examples = example_inputs(plan, model.preprocessing.as_ref())?;
     let examples = examples.runs.into_iter().next().context("no example inputs")?;
-    let resized = plan.inputs().iter().zip(examples).map(|(port, tensor)| match port.shape.first() {
-        Some(Dim::Symbol(_)) => {
-            let mut rows = vec![];
-            let available = tensor.shape()[0];
-            for row in 0..batch {
-                let row = row % available;
-                rows.push(tensor.slice(0, row, row + 1)?);
+    let resized =
+        plan.inputs().iter().zip(examples).map(|(port, tensor)| match port.shape.first() {
+            Some(Dim::Symbol(_)) => {
+                let mut rows = vec![];
+                let available = tensor.shape()[0];
+                for row in 0..batch {
+                    let row = row % available;
+                    rows.push(tensor.slice(0, row, row + 1)?);
+                }
+                Ok(Tensor::stack_tensors(0, &rows)?)
             }
-            Ok(Tensor::stack_tensors(0, &rows)?)
-        }
-        Some(Dim::Known(n)) if *n != batch && batch != 1 => {
-            Err(anyhow!("input '{}' has a fixed batch of {n}; leave --batch out", port.name))
-        }
-        _ => Ok(tensor),
-    });
+            Some(Dim::Known(n)) if *n != batch && batch != 1 => {
+                Err(anyhow!("input '{}' has a fixed batch of {n}; leave --batch out", port.name))
+            }
+            _ => Ok(tensor),
+        });
     resized.collect()
 }
 

@@ -61,8 +61,14 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
         let suffix = options.scheme.map_or(String::new(), |s| format!("-{s}"));
         PathBuf::from(format!("{}{suffix}.tflite", model.name))
     });
-    let same_file = |a: &Path, b: &Path| a.canonicalize().ok().is_some_and(|a| Some(a) == b.canonicalize().ok());
-    ensure!(!same_file(&out, &model.path), "{} is the model itself; choose another -o", out.display());
+    let same_file = |a: &Path, b: &Path| {
+        a.canonicalize().ok().is_some_and(|a| Some(a) == b.canonicalize().ok())
+    };
+    ensure!(
+        !same_file(&out, &model.path),
+        "{} is the model itself; choose another -o",
+        out.display()
+    );
     ensure!(!out.is_dir(), "{} is a folder; give -o a file name", out.display());
 
     let mut graph = model.lite_graph()?;
@@ -80,22 +86,25 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
         labels: model.labels.clone(),
         preprocessing: model.preprocessing.clone(),
     };
-    let tolerance = options.tolerance.unwrap_or_else(|| {
-        options.scheme.map_or(FLOAT32_TOLERANCE, Scheme::default_tolerance)
-    });
+    let tolerance = options
+        .tolerance
+        .unwrap_or_else(|| options.scheme.map_or(FLOAT32_TOLERANCE, Scheme::default_tolerance));
     let written = atomic::write_checked_file(
         &out,
         |file| write_tflite(&graph, &description, file),
         |path, bytes| -> Result<_> {
             let verification = match options.no_verify {
                 true => None,
-                false => Some(verify(&model, path, tolerance).context("checking the written file")?),
+                false => {
+                    Some(verify(&model, path, tolerance).context("checking the written file")?)
+                }
             };
             let holds = verification.as_ref().is_none_or(|v| v.holds);
             Ok(((bytes, verification), holds))
         },
     );
-    let (bytes, verification) = written.with_context(|| format!("cannot write {}", out.display()))?;
+    let (bytes, verification) =
+        written.with_context(|| format!("cannot write {}", out.display()))?;
     let holds = verification.as_ref().is_none_or(|v| v.holds);
     let ends = |ids: &[usize]| ids.iter().map(|&t| port_text(&graph, t)).collect();
     let report = ConvertReport {

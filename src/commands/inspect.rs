@@ -150,7 +150,8 @@ fn of_tflite(bytes: bytes::Bytes) -> Result<InspectReport> {
     let metadata = file.metadata.iter().map(|entry| {
         let content = file.metadata(&entry.name).cloned().unwrap_or_default();
         let text = std::str::from_utf8(&content).ok().map(|t| t.trim_end_matches('\0'));
-        let printable = |t: &&str| t.len() <= 300 && !t.is_empty() && !t.chars().any(char::is_control);
+        let printable =
+            |t: &&str| t.len() <= 300 && !t.is_empty() && !t.chars().any(char::is_control);
         MetadataInfo {
             name: entry.name.clone(),
             bytes: content.len(),
@@ -172,7 +173,11 @@ fn of_tflite(bytes: bytes::Bytes) -> Result<InspectReport> {
             .collect(),
         ops: count_ops(names),
         parameters: constants.iter().filter_map(|t| t.element_count()).sum(),
-        parameter_bytes: constants.iter().filter_map(|t| file.constant(t)).map(|b| b.len() as u64).sum(),
+        parameter_bytes: constants
+            .iter()
+            .filter_map(|t| file.constant(t))
+            .map(|b| b.len() as u64)
+            .sum(),
         largest: keep_largest(constants.iter().map(|t| info(t)).collect()),
         labels: described.labels,
         metadata: metadata.collect(),
@@ -220,7 +225,9 @@ fn of_onnx(proto: &pb::ModelProto) -> Result<InspectReport> {
         text: Some(entry.value.clone()).filter(|t| t.len() <= 300),
     });
     Ok(InspectReport {
-        description: format!("{} {}", proto.producer_name, proto.producer_version).trim().to_string(),
+        description: format!("{} {}", proto.producer_name, proto.producer_version)
+            .trim()
+            .to_string(),
         inputs: inputs.collect(),
         outputs: graph.output.iter().map(onnx_port).collect(),
         ops: count_ops(graph.node.iter().map(|n| n.op_type.as_str())),

@@ -41,8 +41,12 @@ pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
         record.metrics = known.metrics;
         record.training = known.training;
     }
-    let new =
-        NewVersion { record, primary: &model.bytes, labels: &model.labels, number: options.version };
+    let new = NewVersion {
+        record,
+        primary: &model.bytes,
+        labels: &model.labels,
+        number: options.version,
+    };
     let mut files = vec![primary.to_string()];
     if !new.labels.is_empty() {
         files.push("assets/labels.txt".into());

@@ -30,24 +30,30 @@ pub fn example_inputs(plan: &Plan, preprocessing: Option<&Preprocessing>) -> Res
         && port.element == ElementType::F32
     {
         let digits = mnist::first_test_images(DIGITS)?;
-        let batch = if port.shape.first().is_some_and(|d| d.known().is_none()) { DIGITS } else { 1 };
-        let runs = digits.images().chunks_exact(batch * digits.rows() * digits.cols()).map(|pixels| {
-            Ok(vec![Tensor::from_shape(&record.shape(batch), &record.normalize(pixels))?])
+        let batch =
+            if port.shape.first().is_some_and(|d| d.known().is_none()) { DIGITS } else { 1 };
+        let runs =
+            digits.images().chunks_exact(batch * digits.rows() * digits.cols()).map(|pixels| {
+                Ok(vec![Tensor::from_shape(&record.shape(batch), &record.normalize(pixels))?])
+            });
+        return Ok(Inputs {
+            runs: runs.collect::<Result<_>>()?,
+            what: format!("{DIGITS} test digits"),
         });
-        return Ok(Inputs { runs: runs.collect::<Result<_>>()?, what: format!("{DIGITS} test digits") });
     }
     let mut random = Pcg64::seed_from_u64(1);
     let tensors = plan.inputs().iter().map(|port| random_tensor(port, &mut random));
-    Ok(Inputs {
-        runs: vec![tensors.collect::<Result<_>>()?],
-        what: "seeded random values".into(),
-    })
+    Ok(Inputs { runs: vec![tensors.collect::<Result<_>>()?], what: "seeded random values".into() })
 }
 
 /// Floats in 0..1, small integers; symbols become a few rows.
 fn random_tensor(port: &Port, random: &mut Pcg64) -> Result<Tensor> {
     let shape: Vec<usize> = port.shape.iter().map(|d| d.known().unwrap_or(RANDOM_ROWS)).collect();
-    if port.shape.iter().any(|d| matches!(d, Dim::Symbol(s) if !s.chars().all(|c| c.is_alphanumeric() || c == '_'))) {
+    if port
+        .shape
+        .iter()
+        .any(|d| matches!(d, Dim::Symbol(s) if !s.chars().all(|c| c.is_alphanumeric() || c == '_')))
+    {
         bail!("input '{}' has the shape {}; give real inputs", port.name, shape_text(&port.shape));
     }
     let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));

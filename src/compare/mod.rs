@@ -30,7 +30,11 @@ pub struct OutputDifference {
 ///
 /// # Errors
 /// The models' inputs or outputs do not correspond, or a run fails.
-pub fn compare(reference: &Plan, other: &Plan, runs: &[Vec<Tensor>]) -> Result<Vec<OutputDifference>> {
+pub fn compare(
+    reference: &Plan,
+    other: &Plan,
+    runs: &[Vec<Tensor>],
+) -> Result<Vec<OutputDifference>> {
     let inputs = correspondence("input", &names(reference.inputs()), &names(other.inputs()))?;
     let outputs = correspondence("output", &names(reference.outputs()), &names(other.outputs()))?;
     let mut sessions = (reference.session()?, other.session()?);

@@ -76,13 +76,12 @@ fn locate_path(path: &Path) -> Result<Located> {
         "tflite" => Format::Tflite,
         _ => format_by_content(path)?,
     };
+    let version = path.parent().filter(|_| path.file_name().is_some_and(|n| n == "model.onnx"));
+    let version = version.map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
+    if let Some(version) = version.filter(|v| v.join(FILE_NAME).is_file()) {
+        return locate_path(version);
+    }
     let name = path.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
-    let name = match (name.as_str(), path.parent()) {
-        ("model", Some(version)) if version.join(FILE_NAME).is_file() => {
-            locate_path(version).map_or(name, |located| located.name)
-        }
-        _ => name,
-    };
     Ok(Located { name, place: Place::File { path: path.to_path_buf(), format } })
 }
 

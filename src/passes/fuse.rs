@@ -11,9 +11,11 @@ pub fn bias_into_product(graph: &mut Subgraph) {
         if node.inputs.get(2).copied().flatten().is_some() {
             continue;
         }
-        let Some(add) = only_reader(graph, node.outputs[0]) else { continue };
-        let LiteOp::Binary { op: BinaryOp::Add, activation } = graph.nodes[add].op else { continue };
-        let result = node.outputs[0];
+        let Some(&result) = node.outputs.first() else { continue };
+        let Some(add) = only_reader(graph, result) else { continue };
+        let LiteOp::Binary { op: BinaryOp::Add, activation } = graph.nodes[add].op else {
+            continue;
+        };
         let other = graph.nodes[add].inputs.iter().flatten().find(|&&t| t != result).copied();
         let Some(bias) = other.and_then(|t| vector_constant(graph, t, result)) else { continue };
         let node = &mut graph.nodes[product];
@@ -30,7 +32,7 @@ pub fn bias_into_product(graph: &mut Subgraph) {
 pub fn clamp_into_activation(graph: &mut Subgraph) {
     for first in 0..graph.nodes.len() {
         let Some((low, is_max)) = bound_of(graph, first) else { continue };
-        let Some(second) = only_reader(graph, graph.nodes[first].outputs[0]) else { continue };
+        let Some(second) = reader_of_result(graph, first) else { continue };
         let Some((high, second_is_max)) = bound_of(graph, second) else { continue };
         if is_max == second_is_max {
             continue;
@@ -43,7 +45,8 @@ pub fn clamp_into_activation(graph: &mut Subgraph) {
             _ => continue,
         };
         let node = &mut graph.nodes[first];
-        let input = node.inputs.iter().flatten().copied().find(|&t| graph.tensors[t].data.is_none());
+        let input =
+            node.inputs.iter().flatten().copied().find(|&t| graph.tensors[t].data.is_none());
         let Some(input) = input else { continue };
         node.op = LiteOp::Unary(unary);
         node.inputs = vec![Some(input)];
@@ -61,16 +64,19 @@ fn bound_of(graph: &Subgraph, node: usize) -> Option<(f32, bool)> {
         _ => return None,
     };
     let constants = node.inputs.iter().flatten().filter_map(|&t| graph.tensors[t].f32_values());
-    constants.into_iter().find_map(|v| if let [one] = v.as_slice() { Some((*one, is_max)) } else { None })
+    constants
+        .into_iter()
+        .find_map(|v| if let [one] = v.as_slice() { Some((*one, is_max)) } else { None })
 }
 
 /// RELU, RELU6, RELU_N1_TO_1 after an op that can carry them.
 pub fn activation_into_producer(graph: &mut Subgraph) {
     for producer in 0..graph.nodes.len() {
-        let Some(Activation::None) = graph.nodes[producer].op.clone().activation_mut().copied() else {
+        let Some(Activation::None) = graph.nodes[producer].op.clone().activation_mut().copied()
+        else {
             continue;
         };
-        let Some(reader) = only_reader(graph, graph.nodes[producer].outputs[0]) else { continue };
+        let Some(reader) = reader_of_result(graph, producer) else { continue };
         let activation = match graph.nodes[reader].op {
             LiteOp::Unary(UnaryOp::Relu) => Activation::Relu,
             LiteOp::Unary(UnaryOp::Relu6) => Activation::Relu6,
@@ -110,7 +116,8 @@ pub fn zero_bias_for_products(graph: &mut Subgraph) {
         if node.inputs.get(2).copied().flatten().is_some() {
             continue;
         }
-        let name = format!("{}/bias", graph.tensors[node.outputs[0]].name);
+        let Some(&result) = node.outputs.first() else { continue };
+        let name = format!("{}/bias", graph.tensors[result].name);
         let zeros = Bytes::from(vec![0; outputs * 4]);
         let bias = graph.add_tensor(Tensor::constant(name, ElementType::F32, &[outputs], zeros));
         let node = &mut graph.nodes[product];
@@ -125,6 +132,11 @@ fn only_reader(graph: &Subgraph, tensor: TensorId) -> Option<usize> {
         return None;
     }
     graph.nodes.iter().position(|n| n.inputs.contains(&Some(tensor)))
+}
+
+/// The one node that reads what `node` computes.
+fn reader_of_result(graph: &Subgraph, node: usize) -> Option<usize> {
+    only_reader(graph, *graph.nodes[node].outputs.first()?)
 }
 
 /// `keeper` computes what `gone` did; `gone` becomes a node without results.
@@ -145,7 +157,11 @@ fn vector_constant(graph: &mut Subgraph, constant: TensorId, like: TensorId) -> 
     if leading.is_empty() {
         return Some(constant);
     }
-    let vector = Tensor { shape: vec![Dim::Known(last)], data: Some(tensor.data.clone()?), ..tensor.clone() };
+    let vector = Tensor {
+        shape: vec![Dim::Known(last)],
+        data: Some(tensor.data.clone()?),
+        ..tensor.clone()
+    };
     if graph.reader_count(constant) == 1 {
         graph.tensors[constant] = vector;
         return Some(constant);

@@ -79,7 +79,12 @@ mod tests {
         for (i, values) in constants.iter().enumerate() {
             let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
             let name = format!("c{i}");
-            graph.add_tensor(Tensor::constant(name, ElementType::F32, &[values.len()], data.into()));
+            graph.add_tensor(Tensor::constant(
+                name,
+                ElementType::F32,
+                &[values.len()],
+                data.into(),
+            ));
         }
         Model { subgraphs: vec![graph], ..Model::default() }
     }

@@ -56,7 +56,8 @@ pub fn run_rows(plan: &Plan, inputs: Vec<Tensor>, threads: usize) -> Result<Vec<
     results.sort_by_key(|(start, _)| *start);
     (0..plan.outputs().len())
         .map(|i| {
-            let parts: Vec<Tensor> = results.iter().map(|(_, outputs)| outputs[i].clone()).collect();
+            let parts: Vec<Tensor> =
+                results.iter().map(|(_, outputs)| outputs[i].clone()).collect();
             Tensor::stack_tensors(0, &parts).context("joining the rows")
         })
         .collect()

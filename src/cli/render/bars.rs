@@ -34,7 +34,12 @@ impl Progress for Bars {
             .map(|layer| {
                 let dims: Vec<String> = layer.output_shape.iter().map(usize::to_string).collect();
                 let shape = format!("[N, {}]", dims.join(", "));
-                vec![layer.name.clone(), layer.layer.clone(), shape, thousands(layer.parameters as u64)]
+                vec![
+                    layer.name.clone(),
+                    layer.layer.clone(),
+                    shape,
+                    thousands(layer.parameters as u64),
+                ]
             })
             .collect();
         let align = [Align::Left, Align::Left, Align::Left, Align::Right];

@@ -26,7 +26,9 @@ const MAX_STDIN: u64 = 256 << 20;
 impl Feed {
     pub fn read(options: &PredictOptions, model: &LoadedModel, plan: &Plan) -> Result<Feed> {
         match options.inputs.as_slice() {
-            [] => bail!("no input given: a picture, a folder of pictures, .npy, .npz, IDX, .csv, or - for JSON"),
+            [] => bail!(
+                "no input given: a picture, a folder of pictures, .npy, .npz, IDX, .csv, or - for JSON"
+            ),
             [one] if one.as_os_str() == "-" => from_json(plan),
             [one] => match kind(one) {
                 Kind::Npy => from_npy(one, plan),
@@ -36,10 +38,9 @@ impl Feed {
                 Kind::Pictures => from_pictures(options, model, plan),
             },
             several => match several.iter().find(|p| kind(p) != Kind::Pictures) {
-                Some(other) => bail!(
-                    "{} cannot be combined with other inputs; give it alone",
-                    other.display()
-                ),
+                Some(other) => {
+                    bail!("{} cannot be combined with other inputs; give it alone", other.display())
+                }
                 None => from_pictures(options, model, plan),
             },
         }
@@ -76,7 +77,11 @@ fn read_file(path: &Path) -> Result<bytes::Bytes> {
 fn from_npy(path: &Path, plan: &Plan) -> Result<Feed> {
     let at = || path.display().to_string();
     let [port] = plan.inputs() else {
-        bail!("{}: the model has {} inputs; give an .npz with them by name", at(), plan.inputs().len());
+        bail!(
+            "{}: the model has {} inputs; give an .npz with them by name",
+            at(),
+            plan.inputs().len()
+        );
     };
     let array = npy::read_npy(&read_file(path)?).with_context(at)?;
     let tensor = from_array(&array, port.element).with_context(at)?;
@@ -95,7 +100,11 @@ fn from_npz(path: &Path, plan: &Plan) -> Result<Feed> {
         let array = arrays.iter().find(|(name, _)| *name == port.name);
         let (_, array) = array.with_context(|| {
             let found: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
-            format!("{}: no array '{}' (found {found:?}, the inputs are {wanted:?})", at(), port.name)
+            format!(
+                "{}: no array '{}' (found {found:?}, the inputs are {wanted:?})",
+                at(),
+                port.name
+            )
         })?;
         let tensor = from_array(array, port.element);
         let tensor = tensor.with_context(|| format!("{}: array '{}'", at(), port.name))?;
@@ -110,7 +119,12 @@ fn with_batch_axis(mut tensor: Tensor, port: &Port) -> Result<Tensor> {
         tensor.insert_axis(0)?;
     }
     let fits = tensor.rank() == port.shape.len()
-        && port.shape.iter().zip(tensor.shape()).skip(1).all(|(d, n)| d.known().is_none_or(|d| d == *n));
+        && port
+            .shape
+            .iter()
+            .zip(tensor.shape())
+            .skip(1)
+            .all(|(d, n)| d.known().is_none_or(|d| d == *n));
     ensure!(
         fits,
         "input '{}' takes shape {}, got {:?}",
@@ -154,7 +168,8 @@ fn from_csv(path: &Path, plan: &Plan) -> Result<Feed> {
     let text = std::str::from_utf8(&bytes).with_context(|| format!("{}: not text", at()))?;
     let mut rows = vec![];
     for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        let row: Result<Vec<f32>, _> = line.split([',', ';', '\t']).map(|v| v.trim().parse()).collect();
+        let row: Result<Vec<f32>, _> =
+            line.split([',', ';', '\t']).map(|v| v.trim().parse()).collect();
         match row {
             Ok(row) => rows.push(row),
             Err(_) if number == 0 => {}
@@ -192,7 +207,12 @@ fn from_json(plan: &Plan) -> Result<Feed> {
     from_rows(rows, only_float_input(plan)?).context("standard input")
 }
 
-fn from_idx(path: &Path, options: &PredictOptions, model: &LoadedModel, plan: &Plan) -> Result<Feed> {
+fn from_idx(
+    path: &Path,
+    options: &PredictOptions,
+    model: &LoadedModel,
+    plan: &Plan,
+) -> Result<Feed> {
     let at = || path.display().to_string();
     let file = idx::parse(&read_file(path)?).with_context(at)?;
     let mut notes = vec![];
@@ -273,7 +293,8 @@ fn record(
 
 fn guessed_record(port: &Port, layout: Option<Layout>) -> Result<Preprocessing> {
     let shape = || shape_text(&port.shape);
-    let no_picture = || format!("input '{}' {} takes no picture; give an .npy or .npz", port.name, shape());
+    let no_picture =
+        || format!("input '{}' {} takes no picture; give an .npy or .npz", port.name, shape());
     let known: Option<Vec<usize>> = port.shape.iter().skip(1).map(|d| d.known()).collect();
     let known = known.with_context(no_picture)?;
     let &[a, b, c] = known.as_slice() else { bail!(no_picture()) };
@@ -283,8 +304,12 @@ fn guessed_record(port: &Port, layout: Option<Layout>) -> Result<Preprocessing> 
         _ => None,
     };
     let (layout, height, width, channels) = match (layout, channels(a), channels(c)) {
-        (Some(Layout::Nchw), Some(found), _) | (None, Some(found), None) => (Layout::Nchw, b, c, found),
-        (Some(Layout::Nhwc), _, Some(found)) | (None, None, Some(found)) => (Layout::Nhwc, a, b, found),
+        (Some(Layout::Nchw), Some(found), _) | (None, Some(found), None) => {
+            (Layout::Nchw, b, c, found)
+        }
+        (Some(Layout::Nhwc), _, Some(found)) | (None, None, Some(found)) => {
+            (Layout::Nhwc, a, b, found)
+        }
         (None, Some(_), Some(_)) => {
             bail!("input '{}' {} could be NCHW or NHWC; say --input-layout", port.name, shape())
         }

@@ -78,7 +78,13 @@ pub fn predict(options: &PredictOptions) -> Result<Outcome<PredictReport>> {
         None => None,
     };
     Ok(Outcome::Done(PredictReport {
-        predictions: predictions(&outputs, &feed.names, &feed.inverted, &model.labels, options.top_k)?,
+        predictions: predictions(
+            &outputs,
+            &feed.names,
+            &feed.inverted,
+            &model.labels,
+            options.top_k,
+        )?,
         outputs: summaries(&plan, &outputs)?,
         notes: feed.notes,
         model: model.path,
@@ -128,7 +134,8 @@ fn summaries(plan: &Plan, outputs: &[Tensor]) -> Result<Vec<OutputSummary>> {
             shape: tensor.shape().to_vec(),
             min: values.iter().copied().fold(f32::INFINITY, f32::min),
             max: values.iter().copied().fold(f32::NEG_INFINITY, f32::max),
-            mean: (values.iter().map(|&v| v as f64).sum::<f64>() / values.len().max(1) as f64) as f32,
+            mean: (values.iter().map(|&v| v as f64).sum::<f64>() / values.len().max(1) as f64)
+                as f32,
         })
     };
     plan.outputs().iter().zip(outputs).map(summary).collect()

@@ -77,6 +77,10 @@ pub enum LayerActivation {
     Softmax,
 }
 
+fn is_name_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_-.".contains(c)
+}
+
 impl LayerActivation {
     pub fn name(self) -> &'static str {
         match self {
@@ -129,7 +133,11 @@ impl Recipe {
         let mut recipe: Recipe = toml::from_str(&text).with_context(at)?;
         if !text.lines().any(|l| l.trim_start().starts_with("name")) {
             let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or("model");
-            recipe.name = stem.to_string();
+            recipe.name = stem
+                .trim_start_matches('.')
+                .chars()
+                .map(|c| if is_name_character(c) { c } else { '_' })
+                .collect();
         }
         recipe.check().with_context(at)?;
         Ok(recipe)
@@ -141,7 +149,7 @@ impl Recipe {
         let t = &self.training;
         ensure!(
             !self.name.is_empty()
-                && self.name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+                && self.name.chars().all(is_name_character)
                 && !self.name.starts_with('.'),
             "name '{}' must be letters, digits, '_', '-' or '.'",
             self.name

@@ -325,7 +325,7 @@ pub fn load(mut proto: pb::ModelProto, folder: Option<&Path>) -> Result<Loaded> 
 
 /// A model of our own making as tract first types it: not decluttered, sources in the proto's order.
 pub fn parse_typed(proto: &pb::ModelProto) -> Result<TypedModel> {
-    Ok(framework().parse(proto, None)?.model.into_typed()?)
+    framework().parse(proto, None)?.model.into_typed()
 }
 
 /// Gives every unnamed or unusable dimension of the inputs a symbol: the first axes share `N`.

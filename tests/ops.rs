@@ -161,13 +161,17 @@ fn binary_reference(op: BinaryOp) -> fn(f64, f64) -> f64 {
 }
 
 fn binary_cases(cases: &mut Vec<Case>) {
-    let shapes: [(&str, &[usize], &[usize]); 6] = [
+    let shapes: [(&str, &[usize], &[usize]); 10] = [
         ("", &[3, 5], &[3, 5]),
         (" a row", &[3, 5], &[5]),
         (" a column first", &[3, 1], &[1, 5]),
         (" a number", &[2, 3, 4], &[1]),
         (" a matrix first", &[4, 5], &[2, 3, 4, 5]),
         (" the middle axis", &[2, 3, 4, 5], &[2, 1, 4, 1]),
+        (" five axes", &[2, 3, 2, 4, 5], &[2, 3, 2, 4, 5]),
+        (" six axes", &[2, 3, 2, 1, 4, 5], &[2, 3, 2, 1, 4, 5]),
+        (" broadcast in five axes", &[2, 3, 2, 4, 5], &[2, 1, 2, 1, 5]),
+        (" broadcast in six axes", &[2, 3, 2, 2, 4, 5], &[2, 1, 2, 1, 4, 1]),
     ];
     for op in BinaryOp::ALL {
         let (low, high) = match op {
@@ -323,9 +327,17 @@ fn shape_cases(cases: &mut Vec<Case>) {
     let flat = Nd { shape: vec![2, 60], ..x.clone() };
     let operands = vec![Given(x), Integers(vec![-1, 60])];
     add_dynamic(cases, "flatten a batch", LiteOp::Reshape, operands, flat);
-    for order in [&[1, 0][..], &[0, 2, 1], &[2, 0, 1], &[0, 2, 3, 1], &[0, 3, 1, 2], &[3, 2, 1, 0]]
-    {
-        let x = varied(&[2, 3, 4, 5][..order.len()], -9.0, 9.0);
+    for order in [
+        &[4, 0, 3, 1, 2][..],
+        &[5, 0, 3, 4, 1, 2],
+        &[1, 0],
+        &[0, 2, 1],
+        &[2, 0, 1],
+        &[0, 2, 3, 1],
+        &[0, 3, 1, 2],
+        &[3, 2, 1, 0],
+    ] {
+        let x = varied(&[2, 3, 4, 5, 2, 3][..order.len()], -9.0, 9.0);
         let expected = transpose(&x, order);
         let operands = vec![Given(x), Integers(order.iter().map(|&a| a as i32).collect())];
         add(cases, &format!("transpose {order:?}"), LiteOp::Transpose, operands, expected);
@@ -624,6 +636,39 @@ fn an_op_is_read_as_it_was_written() {
 #[test]
 fn a_raised_op_computes_what_it_should() {
     check_all(check_values);
+}
+
+/// From TensorFlow's op_version.cc and runtime_version.cc; ours says 1.14.0 for all that is older.
+#[test]
+fn an_operator_asks_for_the_version_that_it_needs() {
+    let check = |name: &str, version: i32, runtime: &str| {
+        let cases = cases();
+        let case = cases.iter().find(|case| case.name == name);
+        let (model, _) = case.unwrap_or_else(|| panic!("no case '{name}'")).model();
+        let file = tflite::Model::parse(written(&model)).unwrap();
+        assert_eq!(file.operator_codes[0].version, version, "{name}");
+        let asked = file.metadata("min_runtime_version").unwrap();
+        assert_eq!(asked.as_ref(), format!("{runtime:\0<16}").as_bytes(), "{name}");
+    };
+    check("fully connected", 1, "1.14.0");
+    check("fully connected keeping axes", 5, "2.0.0");
+    check("fully connected of two", 6, "2.1.0");
+    check("fully connected, bias absent", 6, "2.1.0");
+    check("fully connected of two keeping axes", 6, "2.1.0");
+    check("batch matmul false true", 1, "2.3.0");
+    check("dequantize float16 constant", 3, "1.15.0");
+    check("gelu", 1, "2.9.0");
+    check("RELU_0_TO_1", 1, "2.10.0");
+    check("HARD_SWISH", 1, "1.15.0");
+    check("ADD broadcast in five axes", 1, "1.14.0");
+    check("SUB broadcast in five axes", 3, "2.3.0");
+    check("SUB five axes", 1, "1.14.0");
+    check("DIV broadcast in five axes", 2, "2.3.0");
+    check("MAXIMUM broadcast in six axes", 3, "2.3.0");
+    check("MINIMUM a row", 1, "1.14.0");
+    check("transpose [3, 2, 1, 0]", 1, "1.14.0");
+    check("transpose [4, 0, 3, 1, 2]", 4, "2.3.0");
+    check("transpose [5, 0, 3, 4, 1, 2]", 6, "2.12.0");
 }
 
 /// Where an op stands in the list of those that need a case; custom ones have no meaning here.

@@ -210,8 +210,7 @@ fn check_tensor(tensor: &pb::TensorProto) -> Result<()> {
         Some(DataType::Bool | DataType::Int8 | DataType::Uint8) => 8,
         Some(DataType::Int16 | DataType::Uint16 | DataType::Float16 | DataType::Bfloat16) => 16,
         Some(DataType::Int32 | DataType::Uint32 | DataType::Float) => 32,
-        Some(DataType::Int64 | DataType::Uint64 | DataType::Double | DataType::Complex64) => 64,
-        Some(DataType::Complex128) => 128,
+        Some(DataType::Int64 | DataType::Uint64 | DataType::Double) => 64,
         Some(DataType::String) => {
             ensure!(
                 tensor.string_data.len() == count,
@@ -227,7 +226,11 @@ fn check_tensor(tensor: &pb::TensorProto) -> Result<()> {
         return Ok(());
     }
     let held = if !tensor.raw_data.is_empty() {
-        tensor.raw_data.len() * 8 / bits
+        ensure!(
+            tensor.raw_data.len() % (bits / 8) == 0,
+            "tensor '{name}' ends in the middle of a value"
+        );
+        tensor.raw_data.len() / (bits / 8)
     } else {
         [
             tensor.float_data.len(),

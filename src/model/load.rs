@@ -102,12 +102,17 @@ impl LoadedModel {
     /// Every op that has no lite form, together.
     pub fn lite_graph(&self) -> Result<graph::Model> {
         match &self.graph {
-            Graph::Onnx(_) => {
+            Graph::Onnx(proto) => {
                 let loaded = self.typed()?;
-                guard::catch_panic("converting the graph", || {
+                let mut lite = guard::catch_panic("converting the graph", || {
                     lower::lower(&loaded.model, &loaded.inputs, &loaded.outputs)
                 })
-                .with_context(|| self.path.display().to_string())
+                .with_context(|| self.path.display().to_string())?;
+                let original: Vec<(String, lower::Contents)> = onnx::float_constants(proto)
+                    .map(|(name, data)| (name.to_string(), lower::Contents::of_words(&data)))
+                    .collect();
+                lower::restore_constant_names(&mut lite, &original);
+                Ok(lite)
             }
             Graph::Lite(graph) => Ok((**graph).clone()),
         }

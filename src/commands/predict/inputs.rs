@@ -126,7 +126,7 @@ fn with_batch_axis(mut tensor: Tensor, port: &Port) -> Result<Tensor> {
             .skip(1)
             .all(|(d, n)| d.known().is_none_or(|d| d == *n));
     ensure!(
-        fits,
+        fits && !tensor.shape().contains(&0),
         "input '{}' takes shape {}, got {:?}",
         port.name,
         shape_text(&port.shape),

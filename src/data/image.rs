@@ -168,7 +168,7 @@ fn name(format: ImageFormat) -> String {
 }
 
 fn one_line(error: &anyhow::Error) -> String {
-    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Whether the end-of-image marker is reached; the decoder itself paints a missing rest grey.

@@ -143,7 +143,7 @@ pub fn plan_lite(graph: &graph::Model) -> Result<Plan> {
 
 /// One class name a line.
 pub fn read_labels(path: &Path) -> Result<Vec<String>> {
-    let text = mmap::read_text(path)
-        .with_context(|| format!("cannot read labels {}", path.display()))?;
+    let text =
+        mmap::read_text(path).with_context(|| format!("cannot read labels {}", path.display()))?;
     Ok(text.lines().map(str::to_string).collect())
 }

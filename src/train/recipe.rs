@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// The most units of one layer, and the most weights of a whole recipe.
 const MAX_UNITS: usize = 1 << 20;
-pub const MAX_PARAMETERS: usize = 1 << 30;
+pub const MAX_PARAMETERS: usize = 1 << 27;
 
 /// A model to train. Left-out fields have the book's values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -61,7 +61,12 @@ pub fn train(options: &TrainOptions, progress: &dyn Progress) -> Result<Outcome<
     };
     let trained = match train::train(&recipe, &data, options.threads, progress) {
         Ok(trained) => trained,
-        Err(TrainError::Failed(error)) => return Err(error),
+        Err(TrainError::Failed(error)) => {
+            return Err(match &options.recipe {
+                Some(path) => error.context(format!("recipe {}", path.display())),
+                None => error,
+            });
+        }
         Err(TrainError::Cancelled { epoch, step }) => {
             let text = format!("stopped after epoch {epoch}, step {step}; nothing was saved");
             return Ok(Outcome::Cancelled(text));

@@ -21,7 +21,7 @@ mod matrix;
 mod sgd;
 mod softmax;
 #[cfg(test)]
-mod test_values;
+pub(crate) mod test_values;
 
 pub use convert::{f16_from_f32, f32_from_f16, f32_from_u8_divided, f32_from_u8_scaled};
 pub use elementwise::{

@@ -81,8 +81,17 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
     Ok(Some(LiteOp::Binary { op: binary, activation }))
 }
 
-pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
+pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     let LiteOp::Binary { op, activation } = &node.op else { bail!("not a binary op") };
+    let shapes: Vec<&[Dim]> =
+        node.inputs.iter().flatten().map(|&t| graph.tensors[t].shape.as_slice()).collect();
+    let broadcasts = shapes.windows(2).any(|pair| pair[0] != pair[1]);
+    let version = match op {
+        _ if !broadcasts || shapes.iter().all(|shape| shape.len() <= 4) => 1,
+        BinaryOp::Sub | BinaryOp::Maximum | BinaryOp::Minimum => 3,
+        BinaryOp::Div => 2,
+        BinaryOp::Add | BinaryOp::Mul | BinaryOp::Pow | BinaryOp::SquaredDifference => 1,
+    };
     let fused_activation_function = super::activation::write_fused(*activation);
     let (builtin, options) = match op {
         BinaryOp::Add => (
@@ -93,14 +102,12 @@ pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
             BuiltinOperator::SUB,
             BuiltinOptions::Sub(SubOptions { fused_activation_function, ..Default::default() }),
         ),
-        BinaryOp::Mul => (
-            BuiltinOperator::MUL,
-            BuiltinOptions::Mul(MulOptions { fused_activation_function, ..Default::default() }),
-        ),
-        BinaryOp::Div => (
-            BuiltinOperator::DIV,
-            BuiltinOptions::Div(DivOptions { fused_activation_function, ..Default::default() }),
-        ),
+        BinaryOp::Mul => {
+            (BuiltinOperator::MUL, BuiltinOptions::Mul(MulOptions { fused_activation_function }))
+        }
+        BinaryOp::Div => {
+            (BuiltinOperator::DIV, BuiltinOptions::Div(DivOptions { fused_activation_function }))
+        }
         BinaryOp::Maximum => (BuiltinOperator::MAXIMUM, BuiltinOptions::MaximumMinimum),
         BinaryOp::Minimum => (BuiltinOperator::MINIMUM, BuiltinOptions::MaximumMinimum),
         BinaryOp::Pow => (BuiltinOperator::POW, BuiltinOptions::Pow),
@@ -108,5 +115,5 @@ pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
             (BuiltinOperator::SQUARED_DIFFERENCE, BuiltinOptions::SquaredDifference)
         }
     };
-    Ok(TfliteOp::new(builtin, 1, options))
+    Ok(TfliteOp::new(builtin, version, options))
 }

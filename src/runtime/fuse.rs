@@ -23,8 +23,10 @@ pub fn fuse(model: &TypedModel) -> Result<TypedModel> {
         copies.insert(*outlet, copy);
     }
     let order = model.eval_order()?;
-    let chains: Vec<Chain> =
-        order.iter().filter_map(|&id| Chain::starting_at(model, model.node(id))).collect();
+    let mut chains: Vec<Chain> = vec![];
+    for &id in &order {
+        chains.extend(Chain::starting_at(model, model.node(id), &chains));
+    }
     let tails: HashMap<usize, &Chain> = chains.iter().map(|c| (c.tail, c)).collect();
     let inside: Vec<usize> = chains.iter().flat_map(|c| c.inside.iter().copied()).collect();
     for &id in &order {
@@ -68,11 +70,13 @@ struct Chain {
 }
 
 impl Chain {
-    fn starting_at(model: &TypedModel, node: &TypedNode) -> Option<Chain> {
+    /// The chain from `node` on, which ends before a node of `others`.
+    fn starting_at(model: &TypedModel, node: &TypedNode, others: &[Chain]) -> Option<Chain> {
         let op = node.op_as::<EinSum>()?;
         let (op, inputs) = gemm_of_einsum(model, node, op)?;
         let mut chain = Chain { op, inputs, tail: node.id, inside: vec![] };
-        if let Some((next, bias)) = chain.bias_after(model) {
+        let free = |next: usize| others.iter().all(|o| o.tail != next && !o.inside.contains(&next));
+        if let Some((next, bias)) = chain.bias_after(model).filter(|(next, _)| free(*next)) {
             chain.op.has_bias = true;
             chain.inputs.push(bias);
             chain.extend(next);
@@ -216,3 +220,6 @@ fn is_sum_of_rows(model: &TypedModel, node: &TypedNode) -> Result<bool> {
         && fact.rank() == 2
         && fact.datum_type == DatumType::F32)
 }
+
+#[cfg(test)]
+mod tests;

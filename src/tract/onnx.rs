@@ -3,6 +3,7 @@
 //! The bytes are hostile: everything tract would trust (sizes, names, order) is checked first.
 
 use super::*;
+use crate::graph::{UnsupportedOp, unsupported_text};
 use crate::tract::guard;
 use ::anyhow::{Context, Result, bail, ensure};
 use prost::Message;
@@ -19,14 +20,6 @@ const MAX_TENSOR_ELEMENTS: usize = 1 << 32;
 
 /// Domains whose op names mean what tract's registry takes them for.
 const KNOWN_DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
-
-/// An op of a model that cannot be used, and why.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct UnsupportedOp {
-    pub node: String,
-    pub op: String,
-    pub reason: String,
-}
 
 /// Reads and checks the protobuf of an ONNX file.
 ///
@@ -76,14 +69,6 @@ fn check(proto: &pb::ModelProto) -> Result<()> {
         bail!(unsupported_text(&unsupported));
     }
     check_graph(graph, &HashSet::new())
-}
-
-/// One line an op, as every command reports them.
-pub fn unsupported_text(ops: &[UnsupportedOp]) -> String {
-    let plural = if ops.len() == 1 { "op is" } else { "ops are" };
-    let lines: Vec<String> =
-        ops.iter().map(|u| format!("\n  {} '{}': {}", u.op, u.node, u.reason)).collect();
-    format!("{} {plural} not supported:{}", ops.len(), lines.concat())
 }
 
 fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
@@ -225,8 +210,7 @@ fn check_tensor(tensor: &pb::TensorProto) -> Result<()> {
         Some(DataType::Bool | DataType::Int8 | DataType::Uint8) => 8,
         Some(DataType::Int16 | DataType::Uint16 | DataType::Float16 | DataType::Bfloat16) => 16,
         Some(DataType::Int32 | DataType::Uint32 | DataType::Float) => 32,
-        Some(DataType::Int64 | DataType::Uint64 | DataType::Double | DataType::Complex64) => 64,
-        Some(DataType::Complex128) => 128,
+        Some(DataType::Int64 | DataType::Uint64 | DataType::Double) => 64,
         Some(DataType::String) => {
             ensure!(
                 tensor.string_data.len() == count,
@@ -242,7 +226,11 @@ fn check_tensor(tensor: &pb::TensorProto) -> Result<()> {
         return Ok(());
     }
     let held = if !tensor.raw_data.is_empty() {
-        tensor.raw_data.len() * 8 / bits
+        ensure!(
+            tensor.raw_data.len() % (bits / 8) == 0,
+            "tensor '{name}' ends in the middle of a value"
+        );
+        tensor.raw_data.len() / (bits / 8)
     } else {
         [
             tensor.float_data.len(),
@@ -325,7 +313,7 @@ pub fn load(mut proto: pb::ModelProto, folder: Option<&Path>) -> Result<Loaded> 
 
 /// A model of our own making as tract first types it: not decluttered, sources in the proto's order.
 pub fn parse_typed(proto: &pb::ModelProto) -> Result<TypedModel> {
-    Ok(framework().parse(proto, None)?.model.into_typed()?)
+    framework().parse(proto, None)?.model.into_typed()
 }
 
 /// Gives every unnamed or unusable dimension of the inputs a symbol: the first axes share `N`.

@@ -217,7 +217,16 @@ impl Backward {
             let by_x = self.wire(MultiBroadcastTo { shape: shape.into() }, &[gradient])?;
             self.give(node.inputs[0], by_x)
         } else if node.op_is::<MultiBroadcastTo>() {
-            self.give(node.inputs[0], gradient)
+            let rank = self.shape(node.inputs[0])?.len();
+            let new_axes: TVec<usize> = (0..self.shape(gradient)?.len() - rank).collect();
+            let mut by_x = gradient;
+            if !new_axes.is_empty() {
+                by_x = self.wire(Reduce::new(new_axes.clone(), Reducer::Sum), &[by_x])?;
+            }
+            for _ in new_axes {
+                by_x = self.wire(AxisOp::Rm(0), &[by_x])?;
+            }
+            self.give(node.inputs[0], by_x)
         } else if let Some(op) = op.downcast_ref::<Softmax>() {
             let weighted = match op.kind {
                 SoftmaxKind::Softmax => self.mul(gradient, y)?,
@@ -377,3 +386,6 @@ fn axes_are_outer_products(axes: &str) -> bool {
     let &[r, n, ',', r2, m, '-', '>', m2, n2] = axes.as_slice() else { return false };
     (r, n, m) == (r2, n2, m2) && r != n && n != m && r != m
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,5 +9,5 @@ mod run;
 mod step;
 
 pub use recipe::Recipe;
-pub use run::{TrainError, Trained, train};
-pub use step::TrainableModel;
+pub use run::{TrainError, Trained, Trainer, train};
+pub use step::{RowSums, TrainableModel};

@@ -180,7 +180,8 @@ pub fn evaluate(
     Ok(Score { loss: total.loss / count, accuracy: total.correct / count })
 }
 
-struct Trainer {
+/// A recipe's loop over one model, with what its optimizer remembers from step to step.
+pub struct Trainer {
     batch_size: usize,
     threads: usize,
     learning_rate: f32,
@@ -214,7 +215,7 @@ impl ShardSessions {
 type ShardResult = (RowSums, Vec<Arc<Tensor>>);
 
 impl Trainer {
-    fn new(model: &TrainableModel, recipe: &Recipe, threads: usize) -> Result<Trainer> {
+    pub fn new(model: &TrainableModel, recipe: &Recipe, threads: usize) -> Result<Trainer> {
         let training = &recipe.training;
         Ok(Trainer {
             batch_size: training.batch_size,
@@ -225,7 +226,12 @@ impl Trainer {
         })
     }
 
-    fn epoch(
+    /// One pass over the samples of `order`, batch by batch; gives the sums over all of them, each of
+    /// before its batch's step. `epoch` (from 0) is for reports.
+    ///
+    /// # Errors
+    /// The loss stops being a number, or the user stopped the run; `model` is then without use.
+    pub fn epoch(
         &mut self,
         model: &mut TrainableModel,
         data: &LabelledImages,

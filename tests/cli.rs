@@ -168,7 +168,7 @@ fn check(name: &str) {
     let mut found = String::new();
     for line in text.lines() {
         let Some(command) = line.strip_prefix("$ ") else {
-            if line.is_empty() || line.starts_with("# ") {
+            if line.starts_with("# ") {
                 found += &format!("{line}\n");
             }
             continue;

@@ -128,7 +128,7 @@ fn keep_largest(mut tensors: Vec<TensorInfo>) -> Vec<TensorInfo> {
 }
 
 fn of_tflite(bytes: bytes::Bytes) -> Result<InspectReport> {
-    let file = tflite::Model::parse(bytes.clone())?;
+    let file = read::parse_tflite(bytes.clone())?;
     let described = read::description(&file, &bytes);
     let info = |tensor: &tflite::Tensor| tflite_tensor(&file, tensor);
     let main = file.subgraphs.first().context("the file holds no graph")?;

@@ -249,7 +249,7 @@ mod tests {
         check("width", "-1", "invalid value");
         check("scale", "0", "scale");
         check("scale", "1e99", "scale");
-        check("mean", "[]", "mean has 0 numbers; 1 or 1 are expected");
+        check("mean", "[]", "mean has 0 numbers; 1 is expected");
         check("mean", "[1, 2, 3]", "mean has 3 numbers");
         check("std", "[0]", "std must be above 0");
         check("std", "[1e-99]", "std must be above 0");

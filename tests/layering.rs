@@ -22,7 +22,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("model/load.rs", "crate::tract::onnx", "a MODEL may be ONNX: here it is loaded"),
     ("model/load.rs", "crate::tract::pb", "a loaded ONNX model stays at hand, unchanged"),
     ("train/", "crate::tract::pb", "ONNX is a trained model's source of truth"),
-    ("train/step.rs", "crate::tract::onnx", "brings the trainable ONNX into tract"),
+    ("train/", "crate::tract::onnx", "makes trainable ONNX and brings it into tract"),
     ("train/step.rs", "crate::tract::typed_ops", "names the loss; its ops are gradient.rs's"),
 ];
 

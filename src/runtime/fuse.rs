@@ -6,9 +6,9 @@ use crate::tract::ops::einsum::EinSum;
 use crate::tract::ops::element_wise::ElementWiseOp;
 use crate::tract::ops::nn::{self, Reduce, Reducer};
 use crate::tract::ops::{konst::Const, math, source::TypedSource};
-use crate::tract::typed_ops::{Gemm, PackedWeights, SumRows};
+use crate::tract::typed_ops::{Gemm, PackedWeights, SgdUpdate, SumRows};
 use crate::tract::{
-    DatumType, IntoTensor, OutletId, SpecialOps, TVec, TypedModel, TypedNode, TypedOp,
+    AxisOp, DatumType, IntoTensor, OutletId, SpecialOps, TVec, TypedModel, TypedNode, TypedOp,
 };
 use anyhow::Result;
 use std::collections::HashMap;
@@ -34,13 +34,16 @@ pub fn fuse(model: &TypedModel) -> Result<TypedModel> {
         if node.op_is::<TypedSource>() || inside.contains(&id) {
             continue;
         }
-        let (op, inputs): (Box<dyn TypedOp>, TVec<OutletId>) = match tails.get(&id) {
+        let (op, mut inputs): (Box<dyn TypedOp>, TVec<OutletId>) = match tails.get(&id) {
             Some(chain) => (Box::new(chain.op.clone()), chain.inputs.clone()),
             None if is_sum_of_rows(model, node)? => {
                 (Box::new(SumRows), node.inputs.as_slice().into())
             }
             None => (node.op.clone(), node.inputs.as_slice().into()),
         };
+        if let Some(place) = flattened_operand(op.as_ref()) {
+            inputs[place] = below_flatten(model, inputs[place])?;
+        }
         let inputs: TVec<OutletId> = inputs.iter().map(|i| copies[i]).collect();
         let outputs = match node.op_as::<Const>() {
             Some(constant) => {
@@ -57,6 +60,23 @@ pub fn fuse(model: &TypedModel) -> Result<TypedModel> {
     let outputs: Vec<OutletId> = model.output_outlets()?.iter().map(|o| copies[o]).collect();
     fused.select_output_outlets(&outputs)?;
     Ok(fused)
+}
+
+/// The operand of which our op takes all axes after the first as one.
+fn flattened_operand(op: &dyn TypedOp) -> Option<usize> {
+    match op.downcast_ref::<Gemm>() {
+        Some(gemm) => (gemm.row_axes == 1 && !gemm.transpose_a).then_some(0),
+        None => op.is::<SgdUpdate>().then_some(1),
+    }
+}
+
+/// What a reshape to `[rows, …]` reads, if it leaves the first axis alone; else `outlet`.
+fn below_flatten(model: &TypedModel, outlet: OutletId) -> Result<OutletId> {
+    let node = model.node(outlet.node);
+    let flattens =
+        node.op_as::<AxisOp>().is_some_and(|op| matches!(op, AxisOp::Reshape(1.., _, _)));
+    let is_matrix = model.outlet_fact(outlet)?.rank() == 2;
+    Ok(if flattens && is_matrix { node.inputs[0] } else { outlet })
 }
 
 /// A product and the nodes after it that a [`Gemm`] does too.

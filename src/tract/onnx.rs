@@ -353,6 +353,35 @@ fn name_unknown_dims(proto: &mut pb::ModelProto) {
     }
 }
 
+/// A dimension as ONNX declares it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnnxDim<'a> {
+    Number(i64),
+    Name(&'a str),
+}
+
+/// A float32 input or output of a graph.
+pub fn float_port<'a>(name: &str, dims: impl Iterator<Item = OnnxDim<'a>>) -> pb::ValueInfoProto {
+    use pb::tensor_shape_proto::{Dimension, dimension::Value};
+    let dim = |dim| {
+        let value = match dim {
+            OnnxDim::Number(n) => Value::DimValue(n),
+            OnnxDim::Name(name) => Value::DimParam(name.to_string()),
+        };
+        Dimension { value: Some(value), ..Default::default() }
+    };
+    let tensor = pb::type_proto::Tensor {
+        elem_type: pb::tensor_proto::DataType::Float as i32,
+        shape: Some(pb::TensorShapeProto { dim: dims.map(dim).collect() }),
+    };
+    let value = Some(pb::type_proto::Value::TensorType(tensor));
+    pb::ValueInfoProto {
+        name: name.into(),
+        r#type: Some(pb::TypeProto { value, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
 /// `float32` for ONNX's code 1.
 pub fn element_name(code: i32) -> Option<String> {
     use pb::tensor_proto::DataType;

@@ -21,6 +21,9 @@ pub fn shuffled(samples: &[u32], seed: u64, epoch: usize) -> Vec<u32> {
     order
 }
 
+/// How many samples before its turn one is asked for.
+const ROWS_AHEAD: usize = 6;
+
 /// Input and label tensors that are filled again for each batch.
 #[derive(Debug)]
 pub struct BatchBuffers {
@@ -45,8 +48,8 @@ impl BatchBuffers {
         let size = data.rows() * data.cols();
         let rows = plain.as_slice_mut::<f32>()?.chunks_exact_mut(size);
         for (i, (row, &sample)) in rows.zip(samples).enumerate() {
-            // shuffled samples are anywhere in memory: the one after next is on its way meanwhile
-            if let Some(&coming) = samples.get(i + 2) {
+            // shuffled samples are anywhere in memory: some are on their way meanwhile
+            if let Some(&coming) = samples.get(i + ROWS_AHEAD) {
                 prefetch(data.image(coming as usize));
             }
             f32_from_u8_divided(data.image(sample as usize), 255.0, row);

@@ -2,6 +2,7 @@
 
 use super::recipe::{Layer, LayerActivation, MAX_PARAMETERS, Recipe};
 use crate::progress::LayerSummary;
+use crate::tract::onnx::{self, OnnxDim};
 use crate::tract::pb;
 use anyhow::{Context, Result, ensure};
 use rand_pcg::Pcg64;
@@ -179,21 +180,8 @@ pub fn tensor(name: &str, shape: &[usize], values: &[f32]) -> pb::TensorProto {
     }
 }
 
+/// A float32 input or output `[N, sample_shape…]`.
 fn value_info(name: &str, sample_shape: &[usize]) -> pb::ValueInfoProto {
-    use pb::tensor_shape_proto::{Dimension, dimension::Value};
-    let dim = |value| Dimension { value: Some(value), ..Default::default() };
-    let mut dims = vec![dim(Value::DimParam("N".into()))];
-    dims.extend(sample_shape.iter().map(|&d| dim(Value::DimValue(d as i64))));
-    let tensor = pb::type_proto::Tensor {
-        elem_type: pb::tensor_proto::DataType::Float as i32,
-        shape: Some(pb::TensorShapeProto { dim: dims }),
-    };
-    pb::ValueInfoProto {
-        name: name.into(),
-        r#type: Some(pb::TypeProto {
-            value: Some(pb::type_proto::Value::TensorType(tensor)),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
+    let sample = sample_shape.iter().map(|d| OnnxDim::Number(*d as i64));
+    onnx::float_port(name, std::iter::once(OnnxDim::Name("N")).chain(sample))
 }

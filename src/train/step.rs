@@ -3,8 +3,9 @@
 use super::gradient::{add_loss_and_gradients, add_sgd_update};
 use super::recipe::Loss;
 use crate::runtime::{Plan, Session, Tensor, f32_values};
+use crate::tract::onnx::{self, OnnxDim};
+use crate::tract::pb;
 use crate::tract::typed_ops::LossFunction;
-use crate::tract::{onnx, pb};
 use anyhow::{Context, Result, bail, ensure};
 use std::sync::Arc;
 
@@ -57,7 +58,8 @@ impl TrainableModel {
             let parameter = Tensor::from_shape(&shape, &values)
                 .with_context(|| format!("initializer '{}'", initializer.name))?;
             graph.input.retain(|i| i.name != initializer.name);
-            graph.input.push(input_of(&initializer.name, &initializer.dims));
+            let dims = initializer.dims.iter().map(|d| OnnxDim::Number(*d));
+            graph.input.push(onnx::float_port(&initializer.name, dims));
             names.push(initializer.name);
             parameters.push(Arc::new(parameter));
         }
@@ -185,22 +187,5 @@ fn set_rows(proto: &mut pb::ModelProto, rows: usize) {
     };
     if let Some(dim) = tensor.shape.as_mut().and_then(|s| s.dim.first_mut()) {
         dim.value = Some(Value::DimValue(rows as i64));
-    }
-}
-
-fn input_of(name: &str, dims: &[i64]) -> pb::ValueInfoProto {
-    use pb::tensor_shape_proto::{Dimension, dimension::Value};
-    let dim = |&d: &i64| Dimension { value: Some(Value::DimValue(d)), ..Default::default() };
-    let tensor = pb::type_proto::Tensor {
-        elem_type: pb::tensor_proto::DataType::Float as i32,
-        shape: Some(pb::TensorShapeProto { dim: dims.iter().map(dim).collect() }),
-    };
-    pb::ValueInfoProto {
-        name: name.into(),
-        r#type: Some(pb::TypeProto {
-            value: Some(pb::type_proto::Value::TensorType(tensor)),
-            ..Default::default()
-        }),
-        ..Default::default()
     }
 }

@@ -197,7 +197,7 @@ const CASES: &[Case] = &[
         let w = g.weights(&[5, 4, 17])?;
         Ok(vec![g.einsum("mabc,abn->mn", &[x[0], w])?])
     }),
-    case("flattened, then dense", &[&[N, 5, 4, 1]], "Reshape Gemm", |g, x| {
+    case("flattened, then dense", &[&[N, 5, 4, 1]], "Gemm", |g, x| {
         let n = g.n();
         let [from, to] = [vec![n.clone(), 5.to_dim(), 4.to_dim(), 1.to_dim()], vec![n, 20.to_dim()]];
         let y = g.op(AxisOp::Reshape(0, from.into(), to.into()), x)?;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::kernels::{self, Epilogue, Matrix, MatrixMut};
 
-/// inputs `[weights (m × n), a (rows × m), b (rows × n)]` → `weights + alpha · aᵀ·b`, in place where
+/// inputs `[weights (m × n), a (rows × …m), b (rows × n)]` → `weights + alpha · aᵀ·b`, in place where
 /// the weights are not shared.
 #[derive(Debug, Clone)]
 pub struct SgdUpdate {
@@ -31,12 +31,11 @@ impl EvalOp for SgdUpdate {
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let (weights, a, b) = tract_core::args_3!(inputs);
-        let (&[m, n], &[rows, a_columns], &[b_rows, b_columns]) =
-            (weights.shape(), a.shape(), b.shape())
-        else {
-            bail!("SgdUpdate of {weights:?}, {a:?}, {b:?}")
+        let (&[m, n], &[rows, b_columns]) = (weights.shape(), b.shape()) else {
+            bail!("SgdUpdate of {weights:?}, {b:?}")
         };
-        ensure!((a_columns, b_rows, b_columns) == (m, rows, n), "SgdUpdate of {weights:?}");
+        let fits = a.shape().first() == Some(&rows) && a.len() == rows * m && b_columns == n;
+        ensure!(fits, "SgdUpdate of {weights:?}, {a:?}, {b:?}");
         let mut weights = exclusive(weights);
         let mut plain = weights.try_as_plain_ram_mut()?;
         let c = MatrixMut::row_major(plain.as_slice_mut::<f32>()?, m, n);

@@ -73,8 +73,11 @@ fn flattened_operand(op: &dyn TypedOp) -> Option<usize> {
 /// What a reshape to `[rows, …]` reads, if it leaves the first axis alone; else `outlet`.
 fn below_flatten(model: &TypedModel, outlet: OutletId) -> Result<OutletId> {
     let node = model.node(outlet.node);
-    let flattens =
-        node.op_as::<AxisOp>().is_some_and(|op| matches!(op, AxisOp::Reshape(1.., _, _)));
+    let flattens = match node.op_as::<AxisOp>() {
+        Some(AxisOp::Reshape(0, from, to)) => from.first() == to.first(),
+        Some(AxisOp::Reshape(..)) => true,
+        _ => false,
+    };
     let is_matrix = model.outlet_fact(outlet)?.rank() == 2;
     Ok(if flattens && is_matrix { node.inputs[0] } else { outlet })
 }

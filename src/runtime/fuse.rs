@@ -70,16 +70,25 @@ fn flattened_operand(op: &dyn TypedOp) -> Option<usize> {
     }
 }
 
-/// What a reshape to `[rows, …]` reads, if it leaves the first axis alone; else `outlet`.
+/// What a matrix is a reshape of, the first axis left alone; `outlet` itself if it is none.
 fn below_flatten(model: &TypedModel, outlet: OutletId) -> Result<OutletId> {
-    let node = model.node(outlet.node);
-    let flattens = match node.op_as::<AxisOp>() {
-        Some(AxisOp::Reshape(0, from, to)) => from.first() == to.first(),
-        Some(AxisOp::Reshape(..)) => true,
-        _ => false,
-    };
-    let is_matrix = model.outlet_fact(outlet)?.rank() == 2;
-    Ok(if flattens && is_matrix { node.inputs[0] } else { outlet })
+    let mut below = outlet;
+    if model.outlet_fact(outlet)?.rank() != 2 {
+        return Ok(outlet);
+    }
+    while let Some(op) = model.node(below.node).op_as::<AxisOp>() {
+        let keeps_rows = match op {
+            AxisOp::Reshape(0, from, to) => from.first() == to.first(),
+            AxisOp::Reshape(..) => true,
+            AxisOp::Add(axis) | AxisOp::Rm(axis) => *axis > 0,
+            AxisOp::Move(..) => false,
+        };
+        if !keeps_rows {
+            break;
+        }
+        below = model.node(below.node).inputs[0];
+    }
+    Ok(below)
 }
 
 /// A product and the nodes after it that a [`Gemm`] does too.

@@ -5,7 +5,7 @@ use crate::format::tflite::{ActivationFunctionType, GeluOptions, LeakyReluOption
 use crate::graph::{Activation, BinaryOp, UnaryOp};
 use crate::tract::ops::binary::TypedBinOp;
 use crate::tract::ops::element_wise::{ElementWiseMiniOp, ElementWiseOp};
-use crate::tract::ops::{math, nn};
+use crate::tract::ops::{logic, math, nn};
 use anyhow::bail;
 
 fn unary_of(op: &dyn ElementWiseMiniOp) -> Option<UnaryOp> {
@@ -110,6 +110,15 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     let x = ctx.input(node, 0)?;
     let wire = match &node.op {
         LiteOp::Unary(op) => wire_unary(ctx, name, *op, x)?,
+        LiteOp::PRelu => {
+            let slope = ctx.input(node, 1)?;
+            let [x, slope] = ctx.equalize_ranks(name, x, slope)?;
+            let zero = ctx.scalar_like(0.0, x)?;
+            let positive = clamp(ctx, name, x, Some(0.0), None)?;
+            let negative = ctx.wire(name, math::min(), &[x, zero])?;
+            let negative = ctx.wire(name, math::mul(), &[negative, slope])?;
+            ctx.wire(name, math::add(), &[positive, negative])?
+        }
         LiteOp::LeakyRelu { alpha } => ctx.wire(name, nn::leaky_relu(*alpha), &[x])?,
         LiteOp::Gelu { approximate: false } => {
             ctx.wire(name, nn::gelu_exact::gelu_exact(), &[x])?
@@ -139,6 +148,17 @@ fn wire_unary(ctx: &mut RaiseContext, name: &str, op: UnaryOp, x: OutletId) -> R
         UnaryOp::Square => ctx.wire(name, math::square(), &[x]),
         UnaryOp::Tanh => ctx.wire(name, math::tanh(), &[x]),
         UnaryOp::HardSwish => ctx.wire(name, nn::hard_swish(), &[x]),
+        UnaryOp::Sign => ctx.wire(name, math::sign(), &[x]),
+        UnaryOp::LogicalNot => ctx.wire(name, logic::not(), &[x]),
+        UnaryOp::Elu => {
+            let positive = clamp(ctx, name, x, Some(0.0), None)?;
+            let zero = ctx.scalar_like(0.0, x)?;
+            let negative = ctx.wire(name, math::min(), &[x, zero])?;
+            let power = ctx.wire(name, math::exp(), &[negative])?;
+            let one = ctx.scalar_like(1.0, x)?;
+            let negative = ctx.wire(name, math::sub(), &[power, one])?;
+            ctx.wire(name, math::add(), &[positive, negative])
+        }
         UnaryOp::Relu => clamp(ctx, name, x, Some(0.0), None),
         UnaryOp::Relu6 => clamp(ctx, name, x, Some(0.0), Some(6.0)),
         UnaryOp::ReluN1To1 => clamp(ctx, name, x, Some(-1.0), Some(1.0)),
@@ -208,12 +228,14 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
     Ok(match &op.options {
         BuiltinOptions::LeakyRelu(o) => Some(LiteOp::LeakyRelu { alpha: o.alpha }),
         BuiltinOptions::Gelu(o) => Some(LiteOp::Gelu { approximate: o.approximate }),
+        _ if op.builtin == BuiltinOperator::PRELU => Some(LiteOp::PRelu),
         _ => UnaryOp::ALL.into_iter().find(|u| u.name() == op.builtin.name()).map(LiteOp::Unary),
     })
 }
 
 pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     Ok(match &node.op {
+        LiteOp::PRelu => TfliteOp::new(BuiltinOperator::PRELU, 1, BuiltinOptions::None),
         LiteOp::LeakyRelu { alpha } => TfliteOp::new(
             BuiltinOperator::LEAKY_RELU,
             1,
@@ -244,10 +266,17 @@ pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
                 UnaryOp::Sqrt => (BuiltinOperator::SQRT, BuiltinOptions::None),
                 UnaryOp::Square => (BuiltinOperator::SQUARE, BuiltinOptions::Square),
                 UnaryOp::Tanh => (BuiltinOperator::TANH, BuiltinOptions::None),
+                UnaryOp::Elu => (BuiltinOperator::ELU, BuiltinOptions::None),
+                UnaryOp::Sign => (BuiltinOperator::SIGN, BuiltinOptions::Sign),
+                UnaryOp::LogicalNot => (BuiltinOperator::LOGICAL_NOT, BuiltinOptions::LogicalNot),
                 UnaryOp::HardSwish => (BuiltinOperator::HARD_SWISH, BuiltinOptions::HardSwish),
             };
             TfliteOp::new(builtin, 1, options)
         }
         other => bail!("{} is not an activation", other.name()),
     })
+}
+
+pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    super::permute_elementwise(graph, node, permutation)
 }

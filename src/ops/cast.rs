@@ -33,3 +33,7 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     let options = BuiltinOptions::Dequantize;
     Ok(TfliteOp::new(BuiltinOperator::DEQUANTIZE, version, options))
 }
+
+pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    super::permute_elementwise(graph, node, permutation)
+}

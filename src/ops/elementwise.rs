@@ -4,7 +4,7 @@ use super::*;
 use crate::format::tflite::{AddOptions, DivOptions, MulOptions, SubOptions};
 use crate::graph::{Activation, BinaryOp};
 use crate::tract::ops::binary::TypedBinOp;
-use crate::tract::ops::math;
+use crate::tract::ops::{logic, math};
 use anyhow::bail;
 
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
@@ -45,6 +45,9 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
 }
 
 pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
+    if node.op == LiteOp::Select {
+        return raise_select(ctx, node);
+    }
     let LiteOp::Binary { op, activation } = &node.op else { bail!("not a binary op") };
     let name = ctx.output_name(node);
     let (x, y) = (ctx.input(node, 0)?, ctx.input(node, 1)?);
@@ -57,6 +60,24 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
         BinaryOp::Maximum => ctx.wire(name, math::max(), &[x, y])?,
         BinaryOp::Minimum => ctx.wire(name, math::min(), &[x, y])?,
         BinaryOp::Pow => ctx.wire(name, math::pow(), &[x, y])?,
+        BinaryOp::FloorDiv => {
+            let quotient = ctx.wire(name, math::div(), &[x, y])?;
+            ctx.wire(name, math::floor(), &[quotient])?
+        }
+        BinaryOp::FloorMod => {
+            let quotient = ctx.wire(name, math::div(), &[x, y])?;
+            let whole = ctx.wire(name, math::floor(), &[quotient])?;
+            let product = ctx.wire(name, math::mul(), &[whole, y])?;
+            ctx.wire(name, math::sub(), &[x, product])?
+        }
+        BinaryOp::LogicalAnd => ctx.wire(name, logic::and(), &[x, y])?,
+        BinaryOp::LogicalOr => ctx.wire(name, logic::or(), &[x, y])?,
+        BinaryOp::Equal => ctx.wire(name, TypedBinOp(logic::comp_eq(), None), &[x, y])?,
+        BinaryOp::NotEqual => ctx.wire(name, TypedBinOp(logic::comp_ne(), None), &[x, y])?,
+        BinaryOp::Less => ctx.wire(name, TypedBinOp(logic::comp_lt(), None), &[x, y])?,
+        BinaryOp::LessEqual => ctx.wire(name, TypedBinOp(logic::comp_lte(), None), &[x, y])?,
+        BinaryOp::Greater => ctx.wire(name, TypedBinOp(logic::comp_gt(), None), &[x, y])?,
+        BinaryOp::GreaterEqual => ctx.wire(name, TypedBinOp(logic::comp_gte(), None), &[x, y])?,
         BinaryOp::SquaredDifference => {
             let difference = ctx.wire(name, math::sub(), &[x, y])?;
             ctx.wire(name, math::square(), &[difference])?
@@ -66,7 +87,20 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     ctx.finish(node, wire)
 }
 
+fn raise_select(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
+    let name = ctx.output_name(node);
+    let [condition, x, y] = [0, 1, 2].map(|i| ctx.input(node, i));
+    let [x, y] = ctx.equalize_ranks(name, x?, y?)?;
+    let [condition, x] = ctx.equalize_ranks(name, condition?, x)?;
+    let [condition, y] = ctx.equalize_ranks(name, condition, y)?;
+    let wire = ctx.wire(name, logic::Iff, &[condition, x, y])?;
+    ctx.finish(node, wire)
+}
+
 pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
+    if op.builtin == BuiltinOperator::SELECT_V2 {
+        return Ok(Some(LiteOp::Select));
+    }
     let Some(binary) = BinaryOp::ALL.into_iter().find(|b| b.name() == op.builtin.name()) else {
         return Ok(None);
     };
@@ -82,6 +116,9 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
 }
 
 pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
+    if node.op == LiteOp::Select {
+        return Ok(TfliteOp::new(BuiltinOperator::SELECT_V2, 1, BuiltinOptions::SelectV2));
+    }
     let LiteOp::Binary { op, activation } = &node.op else { bail!("not a binary op") };
     let fused_activation_function = super::activation::write_fused(*activation);
     let (builtin, options) = match op {
@@ -104,9 +141,23 @@ pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         BinaryOp::Maximum => (BuiltinOperator::MAXIMUM, BuiltinOptions::MaximumMinimum),
         BinaryOp::Minimum => (BuiltinOperator::MINIMUM, BuiltinOptions::MaximumMinimum),
         BinaryOp::Pow => (BuiltinOperator::POW, BuiltinOptions::Pow),
+        BinaryOp::FloorDiv => (BuiltinOperator::FLOOR_DIV, BuiltinOptions::FloorDiv),
+        BinaryOp::FloorMod => (BuiltinOperator::FLOOR_MOD, BuiltinOptions::FloorMod),
+        BinaryOp::LogicalAnd => (BuiltinOperator::LOGICAL_AND, BuiltinOptions::LogicalAnd),
+        BinaryOp::LogicalOr => (BuiltinOperator::LOGICAL_OR, BuiltinOptions::LogicalOr),
+        BinaryOp::Equal => (BuiltinOperator::EQUAL, BuiltinOptions::Equal),
+        BinaryOp::NotEqual => (BuiltinOperator::NOT_EQUAL, BuiltinOptions::NotEqual),
+        BinaryOp::Less => (BuiltinOperator::LESS, BuiltinOptions::Less),
+        BinaryOp::LessEqual => (BuiltinOperator::LESS_EQUAL, BuiltinOptions::LessEqual),
+        BinaryOp::Greater => (BuiltinOperator::GREATER, BuiltinOptions::Greater),
+        BinaryOp::GreaterEqual => (BuiltinOperator::GREATER_EQUAL, BuiltinOptions::GreaterEqual),
         BinaryOp::SquaredDifference => {
             (BuiltinOperator::SQUARED_DIFFERENCE, BuiltinOptions::SquaredDifference)
         }
     };
     Ok(TfliteOp::new(builtin, 1, options))
+}
+
+pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    super::permute_elementwise(graph, node, permutation)
 }

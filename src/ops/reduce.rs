@@ -51,6 +51,8 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
         ReduceOp::Max => Reducer::Max,
         ReduceOp::Min => Reducer::Min,
         ReduceOp::Product => Reducer::Prod,
+        ReduceOp::Any => Reducer::Any,
+        ReduceOp::All => Reducer::All,
     };
     let mut wire = ctx.wire(name, Reduce::new(axes.clone(), reducer), &[x])?;
     if *op == ReduceOp::Mean {
@@ -74,7 +76,7 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
     Ok(reduce.map(|op| LiteOp::Reduce { op, keep_dims }))
 }
 
-pub fn write(node: &Node) -> Result<TfliteOp> {
+pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     let LiteOp::Reduce { op, keep_dims } = &node.op else { bail!("not a reduction") };
     let builtin = match op {
         ReduceOp::Sum => BuiltinOperator::SUM,
@@ -82,7 +84,31 @@ pub fn write(node: &Node) -> Result<TfliteOp> {
         ReduceOp::Max => BuiltinOperator::REDUCE_MAX,
         ReduceOp::Min => BuiltinOperator::REDUCE_MIN,
         ReduceOp::Product => BuiltinOperator::REDUCE_PROD,
+        ReduceOp::Any => BuiltinOperator::REDUCE_ANY,
+        ReduceOp::All => BuiltinOperator::REDUCE_ALL,
     };
     let options = BuiltinOptions::Reducer(ReducerOptions { keep_dims: *keep_dims });
     Ok(TfliteOp::new(builtin, 1, options))
+}
+
+pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    let LiteOp::Reduce { keep_dims, .. } = node.op else { return None };
+    let rank = permutation.len();
+    let axes = graph.tensors[node.inputs.get(1).copied().flatten()?].i32_values()?;
+    let positive = |a: i32| usize::try_from(if a < 0 { a + rank as i32 } else { a }).ok();
+    let axes: Option<Vec<usize>> =
+        axes.into_iter().map(|a| positive(a).filter(|&a| a < rank)).collect();
+    let axes = axes?;
+    let moved: Vec<i32> = axes.iter().map(|&a| permutation[a] as i32).collect();
+    let output = match keep_dims {
+        true => permutation.to_vec(),
+        false => {
+            let kept = (0..rank).filter(|i| !axes.contains(i)).map(|i| permutation[i]);
+            let kept: Vec<usize> = kept.collect();
+            kept.iter().map(|k| kept.iter().filter(|other| *other < k).count()).collect()
+        }
+    };
+    let data: Vec<u8> = moved.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let constant = Tensor::constant("axes", ElementType::I32, &[moved.len()], data.into());
+    Some(Passage { op: node.op.clone(), constants: vec![(1, constant)], outputs: vec![output] })
 }

@@ -64,7 +64,7 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
     })
 }
 
-pub fn write(node: &Node) -> Result<TfliteOp> {
+pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     Ok(match &node.op {
         LiteOp::Softmax { beta } => TfliteOp::new(
             BuiltinOperator::SOFTMAX,
@@ -76,4 +76,11 @@ pub fn write(node: &Node) -> Result<TfliteOp> {
         }
         other => bail!("{} is not a softmax", other.name()),
     })
+}
+
+pub fn permute(_graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    let last = permutation.len().checked_sub(1)?;
+    let op = node.op.clone();
+    let stays = permutation[last] == last;
+    stays.then(|| Passage { op, constants: vec![], outputs: vec![permutation.to_vec()] })
 }

@@ -4,9 +4,11 @@
 
 mod dump;
 mod op;
+mod unsupported;
 mod validate;
 
 pub use op::{Activation, BinaryOp, LiteOp, ReduceOp, UnaryOp};
+pub use unsupported::{UnsupportedOp, unsupported_text};
 
 use bytes::Bytes;
 use std::fmt;

@@ -1,9 +1,8 @@
 //! tract's `TypedModel` → LiteGraph: the walk. How one op lowers is known in `ops/`.
 
-use crate::graph::{Model, Signature};
+use crate::graph::{Model, Signature, UnsupportedOp, unsupported_text};
 use crate::ops::{self, LowerContext};
 use crate::tract::TypedModel;
-use crate::tract::onnx::{UnsupportedOp, unsupported_text};
 use crate::tract::ops::{konst::Const, source::TypedSource};
 use anyhow::{Context, Result, bail, ensure};
 

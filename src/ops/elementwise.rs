@@ -130,14 +130,12 @@ pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
             BuiltinOperator::SUB,
             BuiltinOptions::Sub(SubOptions { fused_activation_function, ..Default::default() }),
         ),
-        BinaryOp::Mul => (
-            BuiltinOperator::MUL,
-            BuiltinOptions::Mul(MulOptions { fused_activation_function, ..Default::default() }),
-        ),
-        BinaryOp::Div => (
-            BuiltinOperator::DIV,
-            BuiltinOptions::Div(DivOptions { fused_activation_function, ..Default::default() }),
-        ),
+        BinaryOp::Mul => {
+            (BuiltinOperator::MUL, BuiltinOptions::Mul(MulOptions { fused_activation_function }))
+        }
+        BinaryOp::Div => {
+            (BuiltinOperator::DIV, BuiltinOptions::Div(DivOptions { fused_activation_function }))
+        }
         BinaryOp::Maximum => (BuiltinOperator::MAXIMUM, BuiltinOptions::MaximumMinimum),
         BinaryOp::Minimum => (BuiltinOperator::MINIMUM, BuiltinOptions::MaximumMinimum),
         BinaryOp::Pow => (BuiltinOperator::POW, BuiltinOptions::Pow),

@@ -103,7 +103,8 @@ pub fn read(op: &TfliteOp) -> Result<LiteOp> {
     if let Some((code, options)) = &op.custom {
         return Ok(LiteOp::Custom { code: code.clone(), options: options.clone() });
     }
-    const READERS: [fn(&TfliteOp) -> Result<Option<LiteOp>>; 12] = [
+    type Reader = fn(&TfliteOp) -> Result<Option<LiteOp>>;
+    const READERS: [Reader; 12] = [
         conv::read,
         pool::read,
         slice::read,
@@ -617,7 +618,7 @@ impl<'a> RaiseContext<'a> {
         let (rank, dt) = (fact.rank(), fact.datum_type);
         let scalar =
             tract::tensor0(value).cast_to_dt(dt)?.into_owned().broadcast_into_rank(rank)?;
-        Ok(self.model.add_const(unique(&self.model, "scalar"), scalar.into_arc_tensor())?)
+        self.model.add_const(unique(&self.model, "scalar"), scalar.into_arc_tensor())
     }
 
     /// Gives both operands the same rank by leading 1s, as numpy's broadcasting does.

@@ -7,7 +7,6 @@ use crate::format::tflite_metadata::{
 };
 use crate::graph::*;
 use crate::ops::{self, TfliteOp};
-use crate::tract::onnx::{UnsupportedOp, unsupported_text};
 use crate::write::{Description, PREPROCESSING_METADATA};
 use anyhow::{Context, Result, bail, ensure};
 

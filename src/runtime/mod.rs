@@ -19,12 +19,12 @@ use anyhow::{Context, Result, bail, ensure};
 pub fn f32_tensor(shape: &[usize], values: &[f32]) -> Result<Tensor> {
     let count: usize = shape.iter().product();
     ensure!(count == values.len(), "{} values do not fill {shape:?}", values.len());
-    Ok(Tensor::from_shape(shape, values)?)
+    Tensor::from_shape(shape, values)
 }
 
 /// The values of a float32 tensor.
 pub fn f32_values(tensor: &Tensor) -> Result<&[f32]> {
-    Ok(tensor.try_as_plain_ram()?.as_slice::<f32>()?)
+    tensor.try_as_plain_ram()?.as_slice::<f32>()
 }
 
 /// As float32, whatever the element type.

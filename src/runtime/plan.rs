@@ -124,7 +124,7 @@ impl Session {
         let state = &mut self.state;
         let outputs = catch_panic("running the graph", || {
             let inputs: TVec<TValue> = inputs.into_iter().map(IntoTValue::into_tvalue).collect();
-            Ok(state.run(inputs)?)
+            state.run(inputs)
         })?;
         Ok(outputs.into_iter().map(IntoTensor::into_tensor).collect())
     }

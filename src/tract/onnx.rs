@@ -3,6 +3,7 @@
 //! The bytes are hostile: everything tract would trust (sizes, names, order) is checked first.
 
 use super::*;
+use crate::graph::{UnsupportedOp, unsupported_text};
 use crate::tract::guard;
 use ::anyhow::{Context, Result, bail, ensure};
 use prost::Message;
@@ -19,14 +20,6 @@ const MAX_TENSOR_ELEMENTS: usize = 1 << 32;
 
 /// Domains whose op names mean what tract's registry takes them for.
 const KNOWN_DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
-
-/// An op of a model that cannot be used, and why.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct UnsupportedOp {
-    pub node: String,
-    pub op: String,
-    pub reason: String,
-}
 
 /// Reads and checks the protobuf of an ONNX file.
 ///
@@ -76,14 +69,6 @@ fn check(proto: &pb::ModelProto) -> Result<()> {
         bail!(unsupported_text(&unsupported));
     }
     check_graph(graph, &HashSet::new())
-}
-
-/// One line an op, as every command reports them.
-pub fn unsupported_text(ops: &[UnsupportedOp]) -> String {
-    let plural = if ops.len() == 1 { "op is" } else { "ops are" };
-    let lines: Vec<String> =
-        ops.iter().map(|u| format!("\n  {} '{}': {}", u.op, u.node, u.reason)).collect();
-    format!("{} {plural} not supported:{}", ops.len(), lines.concat())
 }
 
 fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
@@ -325,7 +310,7 @@ pub fn load(mut proto: pb::ModelProto, folder: Option<&Path>) -> Result<Loaded> 
 
 /// A model of our own making as tract first types it: not decluttered, sources in the proto's order.
 pub fn parse_typed(proto: &pb::ModelProto) -> Result<TypedModel> {
-    Ok(framework().parse(proto, None)?.model.into_typed()?)
+    framework().parse(proto, None)?.model.into_typed()
 }
 
 /// Gives every unnamed or unusable dimension of the inputs a symbol: the first axes share `N`.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use inputs::Feed;
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, Default)]
 pub struct PredictOptions {
@@ -141,7 +141,7 @@ fn summaries(plan: &Plan, outputs: &[Tensor]) -> Result<Vec<OutputSummary>> {
     plan.outputs().iter().zip(outputs).map(summary).collect()
 }
 
-fn save(path: &PathBuf, plan: &Plan, outputs: &[Tensor]) -> Result<PathBuf> {
+fn save(path: &Path, plan: &Plan, outputs: &[Tensor]) -> Result<PathBuf> {
     let named = plan.outputs().iter().zip(outputs);
     let arrays: Vec<(String, npy::Array)> =
         named.map(|(port, t)| Ok((port.name.clone(), to_array(t)?))).collect::<Result<_>>()?;
@@ -153,5 +153,5 @@ fn save(path: &PathBuf, plan: &Plan, outputs: &[Tensor]) -> Result<PathBuf> {
     };
     atomic::write_file(path, |file| file.write_all(&bytes))
         .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(path.clone())
+    Ok(path.to_path_buf())
 }

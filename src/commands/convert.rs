@@ -72,7 +72,7 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
     ensure!(!out.is_dir(), "{} is a folder; give -o a file name", out.display());
 
     let mut graph = model.lite_graph()?;
-    graph.metadata.retain(|m| !REWRITTEN_METADATA.contains(&m.name.as_str()));
+    graph.metadata.retain(|m| m.name != "reduced_precision_support");
     passes::run(&mut graph);
     graph.validate()?;
     let mut out_of_range = vec![];
@@ -122,14 +122,6 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
     };
     Ok(if holds { Outcome::Done(report) } else { Outcome::CheckFailed(report) })
 }
-
-/// What the writer adds itself.
-const REWRITTEN_METADATA: [&str; 4] = [
-    "min_runtime_version",
-    "TFLITE_METADATA",
-    "reduced_precision_support",
-    crate::write::PREPROCESSING_METADATA,
-];
 
 fn verify(original: &LoadedModel, written: &Path, tolerance: f64) -> Result<Verification> {
     let bytes = mmap::open(written)?;

@@ -115,11 +115,33 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
     Ok(Some(LiteOp::Binary { op: binary, activation }))
 }
 
-pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
+pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     if node.op == LiteOp::Select {
         return Ok(TfliteOp::new(BuiltinOperator::SELECT_V2, 1, BuiltinOptions::SelectV2));
     }
     let LiteOp::Binary { op, activation } = &node.op else { bail!("not a binary op") };
+    let shapes: Vec<&[Dim]> =
+        node.inputs.iter().flatten().map(|&t| graph.tensors[t].shape.as_slice()).collect();
+    let broadcasts = shapes.windows(2).any(|pair| pair[0] != pair[1]);
+    let version = match op {
+        _ if !broadcasts || shapes.iter().all(|shape| shape.len() <= 4) => 1,
+        BinaryOp::Sub | BinaryOp::Maximum | BinaryOp::Minimum => 3,
+        BinaryOp::Div => 2,
+        BinaryOp::Add
+        | BinaryOp::Mul
+        | BinaryOp::Pow
+        | BinaryOp::SquaredDifference
+        | BinaryOp::FloorDiv
+        | BinaryOp::FloorMod
+        | BinaryOp::LogicalAnd
+        | BinaryOp::LogicalOr
+        | BinaryOp::Equal
+        | BinaryOp::NotEqual
+        | BinaryOp::Less
+        | BinaryOp::LessEqual
+        | BinaryOp::Greater
+        | BinaryOp::GreaterEqual => 1,
+    };
     let fused_activation_function = super::activation::write_fused(*activation);
     let (builtin, options) = match op {
         BinaryOp::Add => (
@@ -153,7 +175,7 @@ pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
             (BuiltinOperator::SQUARED_DIFFERENCE, BuiltinOptions::SquaredDifference)
         }
     };
-    Ok(TfliteOp::new(builtin, 1, options))
+    Ok(TfliteOp::new(builtin, version, options))
 }
 
 pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {

@@ -245,8 +245,8 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
                 (Some(ElementType::F32), Some(ElementType::I8)) => 12,
                 (Some(ElementType::I16), _) => 11,
                 (Some(ElementType::I8), _) => 4,
-                _ if *keep_num_dims => 5,
                 _ if node.inputs.get(2).copied().flatten().is_none() => 6,
+                _ if *keep_num_dims => 5,
                 _ => 1,
             };
             let options = FullyConnectedOptions {

@@ -105,7 +105,14 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
             )
         }
         LiteOp::Transpose => {
-            TfliteOp::new(BuiltinOperator::TRANSPOSE, 1, BuiltinOptions::Transpose)
+            let input = node.inputs.first().copied().flatten();
+            let version = match input.map_or(0, |t| graph.tensors[t].shape.len()) {
+                0..=4 => 1,
+                5 => 4,
+                6 => 6,
+                _ => 8,
+            };
+            TfliteOp::new(BuiltinOperator::TRANSPOSE, version, BuiltinOptions::Transpose)
         }
         other => bail!("{} does not move axes", other.name()),
     })

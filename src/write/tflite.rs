@@ -26,9 +26,12 @@ pub struct Description {
 /// The metadata entry that holds [`Preprocessing`] as JSON.
 pub const PREPROCESSING_METADATA: &str = "MLCTL_PREPROCESSING";
 
+const RUNTIME_METADATA: &str = "min_runtime_version";
+
 const LABELS_FILE: &str = "labels.txt";
 
-/// Writes a valid model and returns the number of bytes.
+/// Writes a valid model and returns the number of bytes. Metadata entries that a file this comes from
+/// had of the runtime version, the preprocessing and the description are made anew.
 ///
 /// # Errors
 /// The graph is not valid, holds what TFLite cannot, or `out` fails.
@@ -59,8 +62,9 @@ pub fn write_tflite(model: &Model, description: &Description, out: &mut impl Wri
     let (major, minor, patch) = writer.oldest_runtime;
     let mut version = format!("{major}.{minor}.{patch}").into_bytes();
     version.resize(16, 0);
-    writer.metadata("min_runtime_version", version.into());
-    for entry in &model.metadata {
+    writer.metadata(RUNTIME_METADATA, version.into());
+    let own = [RUNTIME_METADATA, PREPROCESSING_METADATA, metadata::METADATA_NAME];
+    for entry in model.metadata.iter().filter(|entry| !own.contains(&entry.name.as_str())) {
         writer.metadata(&entry.name, entry.content.clone());
     }
     if let Some(preprocessing) = &description.preprocessing {

@@ -273,8 +273,6 @@ pub enum LiteOp {
     Range,
     /// inputs `[shape, value (scalar)]`.
     Fill,
-    /// The places of the true values, rows of int64.
-    Where,
     /// NHWC; inputs `[x, size (int32 height, width)]`.
     ResizeBilinear {
         align_corners: bool,
@@ -366,7 +364,6 @@ impl LiteOp {
             LiteOp::OneHot { .. } => "ONE_HOT",
             LiteOp::Range => "RANGE",
             LiteOp::Fill => "FILL",
-            LiteOp::Where => "WHERE",
             LiteOp::ResizeBilinear { .. } => "RESIZE_BILINEAR",
             LiteOp::ResizeNearest { .. } => "RESIZE_NEAREST_NEIGHBOR",
             LiteOp::DepthToSpace { .. } => "DEPTH_TO_SPACE",
@@ -428,7 +425,6 @@ impl LiteOp {
             | LiteOp::OneHot { .. }
             | LiteOp::Range
             | LiteOp::Fill
-            | LiteOp::Where
             | LiteOp::ResizeBilinear { .. }
             | LiteOp::ResizeNearest { .. }
             | LiteOp::DepthToSpace { .. }

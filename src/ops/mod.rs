@@ -5,19 +5,23 @@
 
 mod activation;
 mod cast;
+mod compose;
 mod conv;
 mod elementwise;
 mod gather;
 mod matmul;
+mod normalize;
+mod pad;
 mod pool;
 mod reduce;
 mod resize;
 mod runtime_version;
+mod scatter;
 mod shape;
 mod slice;
 mod softmax;
 
-use crate::format::tflite::{BuiltinOperator, BuiltinOptions};
+use crate::format::tflite::{BuiltinOperator, BuiltinOptions, TensorType};
 use crate::graph::{Dim, ElementType, LiteOp, Node, Subgraph, Tensor, TensorId};
 use crate::tract::{
     self, AxisOp, DatumType, DimLike, IntoArcTensor, OutletId, SpecialOps, TDim, TypedModel,
@@ -33,11 +37,14 @@ use std::sync::Arc;
 /// reason why a known op cannot be expressed.
 type Lowering = fn(&mut LowerContext, &TypedNode) -> Result<Option<()>>;
 
-const LOWERINGS: [Lowering; 12] = [
+const LOWERINGS: [Lowering; 15] = [
     conv::lower,
     pool::lower,
     slice::lower,
+    pad::lower,
     gather::lower,
+    scatter::lower,
+    normalize::lower,
     resize::lower,
     matmul::lower,
     elementwise::lower,
@@ -70,9 +77,11 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
         Family::Elementwise => elementwise::raise(ctx, node),
         Family::Gather => gather::raise(ctx, node),
         Family::Matmul => matmul::raise(ctx, node),
+        Family::Pad => pad::raise(ctx, node),
         Family::Pool => pool::raise(ctx, node),
         Family::Reduce => reduce::raise(ctx, node),
         Family::Resize => resize::raise(ctx, node),
+        Family::Scatter => scatter::raise(ctx, node),
         Family::Shape => shape::raise(ctx, node),
         Family::Slice => slice::raise(ctx, node),
         Family::Softmax => softmax::raise(ctx, node),
@@ -104,11 +113,13 @@ pub fn read(op: &TfliteOp) -> Result<LiteOp> {
         return Ok(LiteOp::Custom { code: code.clone(), options: options.clone() });
     }
     type Reader = fn(&TfliteOp) -> Result<Option<LiteOp>>;
-    const READERS: [Reader; 12] = [
+    const READERS: [Reader; 14] = [
         conv::read,
         pool::read,
         slice::read,
+        pad::read,
         gather::read,
+        scatter::read,
         resize::read,
         matmul::read,
         elementwise::read,
@@ -135,9 +146,11 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         Family::Elementwise => elementwise::write(graph, node),
         Family::Gather => gather::write(graph, node),
         Family::Matmul => matmul::write(graph, node),
+        Family::Pad => pad::write(graph, node),
         Family::Pool => pool::write(graph, node),
         Family::Reduce => reduce::write(graph, node),
         Family::Resize => resize::write(graph, node),
+        Family::Scatter => scatter::write(graph, node),
         Family::Shape => shape::write(graph, node),
         Family::Slice => slice::write(graph, node),
         Family::Softmax => softmax::write(graph, node),
@@ -177,9 +190,11 @@ pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<P
         Family::Elementwise => elementwise::permute(graph, node, permutation),
         Family::Gather => gather::permute(graph, node, permutation),
         Family::Matmul => matmul::permute(graph, node, permutation),
+        Family::Pad => pad::permute(graph, node, permutation),
         Family::Pool => pool::permute(graph, node, permutation),
         Family::Reduce => reduce::permute(graph, node, permutation),
         Family::Resize => resize::permute(graph, node, permutation),
+        Family::Scatter => scatter::permute(graph, node, permutation),
         Family::Shape => shape::permute(graph, node, permutation),
         Family::Slice => slice::permute(graph, node, permutation),
         Family::Softmax => softmax::permute(graph, node, permutation),
@@ -255,9 +270,11 @@ enum Family {
     Elementwise,
     Gather,
     Matmul,
+    Pad,
     Pool,
     Reduce,
     Resize,
+    Scatter,
     Shape,
     Slice,
     Softmax,
@@ -277,11 +294,11 @@ fn family(op: &LiteOp) -> Family {
         LiteOp::Binary { .. } | LiteOp::Select => Family::Elementwise,
         LiteOp::Gather { .. }
         | LiteOp::GatherNd
-        | LiteOp::ScatterNd
         | LiteOp::OneHot { .. }
         | LiteOp::Range
-        | LiteOp::Fill
-        | LiteOp::Where => Family::Gather,
+        | LiteOp::Fill => Family::Gather,
+        LiteOp::ScatterNd => Family::Scatter,
+        LiteOp::Pad | LiteOp::MirrorPad { .. } => Family::Pad,
         LiteOp::FullyConnected { .. } | LiteOp::BatchMatMul { .. } => Family::Matmul,
         LiteOp::Pool2D { .. } | LiteOp::LocalResponseNormalization { .. } => Family::Pool,
         LiteOp::Reduce { .. }
@@ -307,8 +324,6 @@ fn family(op: &LiteOp) -> Family {
         | LiteOp::SplitV
         | LiteOp::Slice
         | LiteOp::StridedSlice { .. }
-        | LiteOp::Pad
-        | LiteOp::MirrorPad { .. }
         | LiteOp::Reverse => Family::Slice,
         LiteOp::Softmax { .. } | LiteOp::LogSoftmax => Family::Softmax,
         LiteOp::Custom { .. } => Family::Custom,
@@ -318,6 +333,12 @@ fn family(op: &LiteOp) -> Family {
 /// The element type of input `index`, for choosing an operator's version.
 fn input_element(graph: &Subgraph, node: &Node, index: usize) -> Option<ElementType> {
     node.inputs.get(index).copied().flatten().map(|t| graph.tensors[t].element)
+}
+
+/// An operator's version by the element type of what it works on; 1 for those not listed.
+fn version_of(element: Option<ElementType>, versions: &[(ElementType, i32)]) -> i32 {
+    let listed = versions.iter().find(|(listed, _)| Some(*listed) == element);
+    listed.map_or(1, |&(_, version)| version)
 }
 
 /// What a lowering may see and do: tract's graph to read, the lite graph to build.
@@ -486,10 +507,13 @@ impl<'a> LowerContext<'a> {
         if from == shape {
             return Ok(tensor);
         }
-        let target = reshape_target(shape)?;
-        let constant = self.add_i32_constant(&format!("{name}/shape"), &target);
         let element = self.graph.tensors[tensor].element;
-        Ok(self.emit(name, LiteOp::Reshape, &[tensor, constant], element, shape))
+        let target_name = format!("{name}/shape");
+        let target = match reshape_target(shape) {
+            Ok(target) => self.add_i32_constant(&target_name, &target),
+            Err(_) => self.shape_tensor(&target_name, shape)?,
+        };
+        Ok(self.emit(name, LiteOp::Reshape, &[tensor, target], element, shape))
     }
 
     /// `tensor` with its axes in the order `permutation`: itself, or through a TRANSPOSE.
@@ -679,6 +703,22 @@ pub fn datum_type(element: ElementType) -> Result<DatumType> {
             return Err(anyhow!("{element} tensors cannot be computed with yet"));
         }
     })
+}
+
+/// The file's number for an element type.
+pub fn tensor_type(element: ElementType) -> TensorType {
+    match element {
+        ElementType::F32 => TensorType::Float32,
+        ElementType::F16 => TensorType::Float16,
+        ElementType::I4 => TensorType::Int4,
+        ElementType::I8 => TensorType::Int8,
+        ElementType::U8 => TensorType::UInt8,
+        ElementType::I16 => TensorType::Int16,
+        ElementType::I32 => TensorType::Int32,
+        ElementType::I64 => TensorType::Int64,
+        ElementType::Bool => TensorType::Bool,
+        ElementType::String => TensorType::String,
+    }
 }
 
 /// tract's dimensions as the lite graph spells them.

@@ -31,6 +31,22 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     };
     let element = ctx.element(node.inputs[0])?;
     let shape = ctx.shape(node.inputs[0])?;
+    if op.axes.is_empty() && op.reducer != Reducer::MeanOfSquares {
+        let input = ctx.tensor(node.inputs[0])?;
+        ctx.bind(node, input);
+        return Ok(Some(()));
+    }
+    let lite = match lite {
+        ReduceOp::Max if element == ElementType::Bool => ReduceOp::Any,
+        ReduceOp::Min if element == ElementType::Bool => ReduceOp::All,
+        other => other,
+    };
+    let empty = op.axes.iter().any(|&a| shape[a] == TDim::from(0));
+    ensure!(
+        !empty || lite == ReduceOp::Sum,
+        "{} of no values, which TFLite does not define",
+        lite.name()
+    );
     let logical = matches!(lite, ReduceOp::All | ReduceOp::Any);
     let inner = match element {
         ElementType::Bool if logical => element,

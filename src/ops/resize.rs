@@ -6,14 +6,18 @@ use crate::format::tflite::{
     DepthToSpaceOptions, ResizeBilinearOptions, ResizeNearestNeighborOptions, SpaceToDepthOptions,
 };
 use crate::graph::Activation;
+use crate::tract::onnx_resize::{self, CoordTransform};
 use crate::tract::ops::einsum::EinSum;
-use crate::tract::ops::nn::resize::{AxisPlan, Resize};
+use crate::tract::ops::nn::resize::{self, AxisPlan, Resize};
 use crate::tract::ops::nn::{CoordTransformer, Interpolator, Nearest, NearestUpsample};
 use anyhow::bail;
 
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     if let Some(op) = node.op_as::<NearestUpsample>() {
         return lower_upsample(ctx, node, op).map(Some);
+    }
+    if let Some(op) = node.op_as::<onnx_resize::Resize>() {
+        return lower_onnx(ctx, node, op).map(Some);
     }
     let Some(op) = node.op_as::<Resize>() else { return Ok(None) };
     let element = ctx.element(node.inputs[0])?;
@@ -59,6 +63,65 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     }
     ctx.bind(node, tensor);
     Ok(Some(()))
+}
+
+/// The modes that tract leaves to ONNX: other roundings, antialiasing, aspect ratios.
+fn lower_onnx(ctx: &mut LowerContext, node: &TypedNode, op: &onnx_resize::Resize) -> Result<()> {
+    let CoordTransform::Plain(transformer) = op.coord_transformer.clone() else {
+        bail!("a resize of the mode tf_crop_and_resize")
+    };
+    let nearest = op.interpolator == Interpolator::Nearest;
+    let element = ctx.element(node.inputs[0])?;
+    ensure!(element == ElementType::F32 || nearest, "a resize of {element}");
+    let from = ctx.known_shape(node.inputs[0])?;
+    let to = ctx.known_shape(OutletId::new(node.id, 0))?;
+    let axes = op.resized_axes(from.len())?;
+    let scales = match op.optional_scales_input.and_then(|i| node.inputs.get(i)) {
+        None => None,
+        Some(&outlet) => {
+            let scales = ctx.constant(outlet).context("a resize by computed scales")?;
+            let scales = scales.cast_to::<f32>()?;
+            let scales = scales.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
+            Some(scales).filter(|s| s.len() == axes.len() && !s.is_empty())
+        }
+    };
+    ensure!(
+        scales.is_some() || op.keep_aspect_ratio_policy == onnx_resize::AspectRatio::Stretch,
+        "a resize that keeps the aspect ratio"
+    );
+    let mut tensor = ctx.tensor(node.inputs[0])?;
+    let mut shape: Vec<TDim> = from.iter().map(|&n| TDim::from(n)).collect();
+    for (place, &axis) in axes.iter().enumerate() {
+        let (len_in, len_out) = (from[axis], to[axis]);
+        let scale = scales.as_ref().map_or(len_out as f32 / len_in as f32, |s| s[place]);
+        if len_in == len_out && scale == 1.0 {
+            continue;
+        }
+        let window = resize::window_size(&op.interpolator, op.antialias, scale);
+        let coordinate = |i| Some(transformer.transform(i, scale, len_in, len_out));
+        let weight = |r: f32, w: &mut [f32]| match op.interpolator {
+            Interpolator::Linear => resize::linear_weights(r, scale, op.antialias, w),
+            Interpolator::Cubic => {
+                resize::cubic_weights(r, scale, op.cubic_coeff_a(), op.antialias, w);
+            }
+            Interpolator::Nearest => {
+                let right = match op.nearest {
+                    onnx_resize::Nearest::Floor => false,
+                    onnx_resize::Nearest::Ceil => true,
+                    onnx_resize::Nearest::RoundPreferFloor => r > 0.5,
+                    onnx_resize::Nearest::RoundPreferCeil => r >= 0.5,
+                };
+                let right = right || r == 1.0;
+                w[0] = f32::from(!right);
+                w[1] = f32::from(right);
+            }
+        };
+        let plan =
+            resize::plan_axis(len_in, len_out, window, op.exclude_outside, coordinate, weight);
+        tensor = resample(ctx, node, tensor, &mut shape, axis, &plan, [len_in, len_out])?;
+    }
+    ctx.bind(node, tensor);
+    Ok(())
 }
 
 /// TFLite's op of the same arithmetic.

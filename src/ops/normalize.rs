@@ -64,27 +64,34 @@ fn root_mean_square(
     Ok(Chain::new(ctx, &node.name, element, &shape).binary(BinaryOp::Mul, x, factor))
 }
 
-/// A constant mask chooses between x and zero.
+/// A mask chooses between x and zero.
 fn triangle(ctx: &mut LowerContext, node: &TypedNode, op: &Trilu) -> Result<()> {
     let shape = ctx.shape(node.inputs[0])?;
     let element = ctx.element(node.inputs[0])?;
     let x = ctx.tensor(node.inputs[0])?;
-    let k = ctx.constant(node.inputs[1]).context("a triangle of a computed diagonal")?;
-    let k = k.cast_to_scalar::<i64>()?;
     let &[.., ref rows, ref columns] = shape.as_slice() else { bail!("a triangle of a vector") };
     let (rows, columns) = (rows.to_usize()?, columns.to_usize()?);
     ensure!(rows.saturating_mul(columns) <= 1 << 26, "a triangle of {rows} × {columns}");
-    let mut mask = Vec::with_capacity(rows * columns);
-    for row in 0..rows as i64 {
-        for column in 0..columns as i64 {
-            let beyond = column - row - k;
-            mask.push(if op.upper { beyond >= 0 } else { beyond <= 0 });
+    let (rows, columns) = (i32::try_from(rows)?, i32::try_from(columns)?);
+    let beyond: Vec<i32> = (0..rows).flat_map(|r| (0..columns).map(move |c| c - r)).collect();
+    let dims = [rows as usize, columns as usize];
+    let mask = match ctx.constant(node.inputs[1]).cloned() {
+        Some(k) => {
+            let k = k.cast_to_scalar::<i64>()?;
+            let kept = |d: &i32| if op.upper { i64::from(*d) >= k } else { i64::from(*d) <= k };
+            let mask: Vec<bool> = beyond.iter().map(kept).collect();
+            let mask = tract::tensor1(&mask).into_shape(&dims)?;
+            ctx.add_constant(&format!("{}/mask", node.name), &mask)?
         }
-    }
-    let mut dims = vec![1; shape.len() - 2];
-    dims.extend([rows, columns]);
-    let mask = tract::tensor1(&mask).into_shape(&dims)?;
-    let mask = ctx.add_constant(&format!("{}/mask", node.name), &mask)?;
+        None => {
+            let name = format!("{}/mask", node.name);
+            let k = ctx.tensor_as(node.inputs[1], ElementType::I32)?;
+            let beyond = ctx.add_i32_tensor(&name, &dims, &beyond);
+            let keeps = if op.upper { BinaryOp::GreaterEqual } else { BinaryOp::LessEqual };
+            let shape = dims.map(TDim::from);
+            Chain::new(ctx, &name, ElementType::I32, &shape).compare(keeps, beyond, k)
+        }
+    };
     let zero = ctx.add_scalar(&format!("{}/zero", node.name), 0.0, element)?;
     ctx.emit_result(node, LiteOp::Select, &[mask, x, zero])
 }

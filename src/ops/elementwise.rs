@@ -245,6 +245,12 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             let whole = ctx.wire(name, math::sub(), &[x, rest])?;
             ctx.wire(name, math::div(), &[whole, y])?
         }
+        BinaryOp::FloorMod if ctx.model.outlet_fact(x)?.datum_type.is_float() => {
+            let quotient = ctx.wire(name, math::div(), &[x, y])?;
+            let whole = ctx.wire(name, math::floor(), &[quotient])?;
+            let product = ctx.wire(name, math::mul(), &[whole, y])?;
+            ctx.wire(name, math::sub(), &[x, product])?
+        }
         BinaryOp::FloorMod => floor_mod(ctx, name, x, y)?,
         BinaryOp::LogicalAnd => ctx.wire(name, logic::and(), &[x, y])?,
         BinaryOp::LogicalOr => ctx.wire(name, logic::or(), &[x, y])?,
@@ -272,6 +278,9 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
 
 /// The remainder with the sign of the divisor.
 fn floor_mod(ctx: &mut RaiseContext, name: &str, x: OutletId, y: OutletId) -> Result<OutletId> {
+    // tract's remainder came out wrong where the dividend is the one to be broadcast
+    let both = ctx.wire(name, math::sub(), &[x, y])?;
+    ensure!(ctx.shape(both)? == ctx.shape(x)?, "'{name}': a remainder of a broadcast dividend");
     let rest = ctx.wire(name, math::rem(), &[x, y])?;
     let zero = ctx.scalar_like(0.0, rest)?;
     let less = || TypedBinOp(logic::comp_lt(), None);

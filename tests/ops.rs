@@ -90,6 +90,9 @@ fn add_dynamic(
 fn unary_reference(op: UnaryOp) -> (fn(f64) -> f64, f64, f64) {
     match op {
         UnaryOp::Abs => (f64::abs, -3.0, 3.0),
+        UnaryOp::Elu => (|x| if x > 0.0 { x } else { x.exp_m1() }, -3.0, 3.0),
+        UnaryOp::Sign => (|x| if x == 0.0 { 0.0 } else { x.signum() }, -3.0, 3.0),
+        UnaryOp::LogicalNot => unreachable!("not a float op"),
         UnaryOp::Ceil => (f64::ceil, -3.0, 3.0),
         UnaryOp::Cos => (f64::cos, -7.0, 7.0),
         UnaryOp::Exp => (f64::exp, -5.0, 3.0),
@@ -112,7 +115,7 @@ fn unary_reference(op: UnaryOp) -> (fn(f64) -> f64, f64, f64) {
 }
 
 fn unary_cases(cases: &mut Vec<Case>) {
-    for op in UnaryOp::ALL {
+    for op in UnaryOp::ALL.into_iter().filter(|op| *op != UnaryOp::LogicalNot) {
         let (function, low, high) = unary_reference(op);
         let lite = LiteOp::Unary(op);
         let x = varied(&[2, 3, 4, 5], low, high);
@@ -150,6 +153,16 @@ const ACTIVATIONS: [(&str, Activation, fn(f64) -> f64); 5] = [
 fn binary_reference(op: BinaryOp) -> fn(f64, f64) -> f64 {
     match op {
         BinaryOp::Add => |a, b| a + b,
+        BinaryOp::FloorDiv => |a, b| (a / b).floor(),
+        BinaryOp::FloorMod => |a, b| a - (a / b).floor() * b,
+        BinaryOp::LogicalAnd
+        | BinaryOp::LogicalOr
+        | BinaryOp::Equal
+        | BinaryOp::NotEqual
+        | BinaryOp::Less
+        | BinaryOp::LessEqual
+        | BinaryOp::Greater
+        | BinaryOp::GreaterEqual => unreachable!("not a float op"),
         BinaryOp::Sub => |a, b| a - b,
         BinaryOp::Mul => |a, b| a * b,
         BinaryOp::Div => |a, b| a / b,
@@ -173,7 +186,7 @@ fn binary_cases(cases: &mut Vec<Case>) {
         (" broadcast in five axes", &[2, 3, 2, 4, 5], &[2, 1, 2, 1, 5]),
         (" broadcast in six axes", &[2, 3, 2, 2, 4, 5], &[2, 1, 2, 1, 4, 1]),
     ];
-    for op in BinaryOp::ALL {
+    for op in BinaryOp::ALL.into_iter().take(10) {
         let (low, high) = match op {
             BinaryOp::Div | BinaryOp::Pow => (0.3, 3.0),
             _ => (-4.0, 4.0),
@@ -291,7 +304,7 @@ fn softmax_cases(cases: &mut Vec<Case>) {
 }
 
 fn reduce_cases(cases: &mut Vec<Case>) {
-    for op in ReduceOp::ALL {
+    for op in ReduceOp::ALL.into_iter().take(5) {
         for (suffix, axes) in [
             ("last", &[3][..]),
             ("first", &[0]),
@@ -469,6 +482,7 @@ fn reduce(x: &Nd, axes: &[i32], keep_dims: bool, op: ReduceOp) -> Nd {
             ReduceOp::Max => values.fold(f64::NEG_INFINITY, f64::max),
             ReduceOp::Min => values.fold(f64::INFINITY, f64::min),
             ReduceOp::Product => values.product(),
+            ReduceOp::Any | ReduceOp::All => unreachable!("not a float op"),
         }
     });
     let axis_stays = |axis: &usize| keep_dims || !axes.contains(axis);
@@ -687,6 +701,8 @@ fn place_of(op: &LiteOp) -> Option<usize> {
         LiteOp::Transpose => 10,
         LiteOp::Dequantize => 11,
         LiteOp::Custom { .. } => return None,
+        // these are judged through ONNX: tests/interop/check_onnx_ops.py
+        _ => return None,
     })
 }
 

@@ -7,6 +7,7 @@ use crate::runtime::{Plan, Port, Tensor};
 use anyhow::{Context, Result, bail, ensure};
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::{Rng, SeedableRng};
+use std::ops::Range;
 
 /// Input tensors for one or more runs, and what they are.
 #[derive(Debug)]
@@ -41,13 +42,30 @@ pub fn example_inputs(plan: &Plan, preprocessing: Option<&Preprocessing>) -> Res
             what: format!("{DIGITS} test digits"),
         });
     }
-    let mut random = Pcg64::seed_from_u64(1);
-    let tensors = plan.inputs().iter().map(|port| random_tensor(port, &mut random));
-    Ok(Inputs { runs: vec![tensors.collect::<Result<_>>()?], what: "seeded random values".into() })
+    let draw = |integers: &Range<f32>| -> Result<Vec<Tensor>> {
+        let mut random = Pcg64::seed_from_u64(1);
+        plan.inputs().iter().map(|port| random_tensor(port, integers, &mut random)).collect()
+    };
+    let mut run = draw(&INTEGERS[0])?;
+    if plan.inputs().iter().any(|port| !matches!(port.element, ElementType::F32 | ElementType::F16))
+    {
+        for integers in &INTEGERS {
+            let candidate = draw(integers)?;
+            if plan.session()?.run(candidate.clone()).is_ok() {
+                run = candidate;
+                break;
+            }
+        }
+    }
+    Ok(Inputs { runs: vec![run], what: "seeded random values".into() })
 }
 
-/// Floats in 0..1, small integers; symbols become a few rows.
-fn random_tensor(port: &Port, random: &mut Pcg64) -> Result<Tensor> {
+/// Where integers are drawn from: the first range with which the model runs, for indices have bounds and
+/// divisors are not zero.
+const INTEGERS: [Range<f32>; 4] = [0.0..100.0, 0.0..2.0, 1.0..3.0, 0.0..1.0];
+
+/// Floats in 0..1; symbols become a few rows.
+fn random_tensor(port: &Port, integers: &Range<f32>, random: &mut Pcg64) -> Result<Tensor> {
     let shape: Vec<usize> = port.shape.iter().map(|d| d.known().unwrap_or(RANDOM_ROWS)).collect();
     if port
         .shape
@@ -67,7 +85,8 @@ fn random_tensor(port: &Port, random: &mut Pcg64) -> Result<Tensor> {
         return Ok(tensor.cast_to_dt(wanted)?.into_owned());
     }
     ensure!(port.element != ElementType::String, "input '{}' takes strings", port.name);
-    let scale = if port.element == ElementType::Bool { 2.0 } else { 100.0 };
-    let integers: Vec<i64> = floats.iter().map(|v| (v * scale) as i64).collect();
+    let range = if port.element == ElementType::Bool { &(0.0..2.0) } else { integers };
+    let width = range.end - range.start;
+    let integers: Vec<i64> = floats.iter().map(|v| (v * width + range.start) as i64).collect();
     Ok(Tensor::from_shape(&shape, &integers)?.cast_to_dt(wanted)?.into_owned())
 }

@@ -1,11 +1,12 @@
 //! Elementwise ops of one operand, and the activations that other ops carry fused.
 
+use super::compose::Chain;
 use super::*;
 use crate::format::tflite::{ActivationFunctionType, GeluOptions, LeakyReluOptions};
 use crate::graph::{Activation, BinaryOp, UnaryOp};
 use crate::tract::ops::binary::TypedBinOp;
 use crate::tract::ops::element_wise::{ElementWiseMiniOp, ElementWiseOp};
-use crate::tract::ops::{math, nn};
+use crate::tract::ops::{logic, math, nn};
 use anyhow::bail;
 
 fn unary_of(op: &dyn ElementWiseMiniOp) -> Option<UnaryOp> {
@@ -39,51 +40,182 @@ fn unary_of(op: &dyn ElementWiseMiniOp) -> Option<UnaryOp> {
         UnaryOp::Tanh
     } else if op.is::<nn::HardSwish>() {
         UnaryOp::HardSwish
+    } else if op.is::<math::Sign>() {
+        UnaryOp::Sign
     } else {
         return None;
     })
 }
 
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
-    let Some(ElementWiseOp(op, None)) = node.op_as::<ElementWiseOp>() else { return Ok(None) };
-    let lite = if let Some(unary) = unary_of(op.as_ref()) {
-        LiteOp::Unary(unary)
-    } else if let Some(leaky) = op.downcast_ref::<nn::LeakyRelu>() {
-        LiteOp::LeakyRelu { alpha: leaky.alpha }
-    } else if op.is::<nn::GeluExact>() {
-        LiteOp::Gelu { approximate: false }
-    } else if op.is::<nn::GeluApproximate>() {
-        LiteOp::Gelu { approximate: true }
-    } else if op.is::<nn::Silu>() || op.is::<math::Recip>() || op.is::<math::PowConst>() {
-        return composed(ctx, node, op.as_ref()).map(Some);
-    } else {
-        return Ok(None);
-    };
+    let Some(ElementWiseOp(op, _)) = node.op_as::<ElementWiseOp>() else { return Ok(None) };
+    let op = op.as_ref();
     let element = ctx.element(node.inputs[0])?;
-    ensure!(element == ElementType::F32, "{} of {element}", op.name());
-    let input = ctx.tensor(node.inputs[0])?;
-    ctx.emit_result(node, lite, &[input]).map(Some)
+    let shape = ctx.shape(node.inputs[0])?;
+    let to = ctx.element(OutletId::new(node.id, 0))?;
+    let result = match element {
+        ElementType::Bool if op.is::<logic::Not>() || op.is::<logic::BitNot>() => {
+            let x = ctx.tensor(node.inputs[0])?;
+            Chain::new(ctx, &node.name, element, &shape).unary(UnaryOp::LogicalNot, x)
+        }
+        ElementType::F32 | ElementType::F16 => {
+            let x = ctx.tensor_as(node.inputs[0], ElementType::F32)?;
+            let mut chain = Chain::new(ctx, &node.name, ElementType::F32, &shape);
+            match float_op(&mut chain, op, x)? {
+                Some(result) => result,
+                None => return Ok(None),
+            }
+        }
+        ElementType::I8
+        | ElementType::U8
+        | ElementType::I16
+        | ElementType::I32
+        | ElementType::I64 => {
+            let inner = if element == ElementType::I64 { element } else { ElementType::I32 };
+            let x = ctx.tensor_as(node.inputs[0], inner)?;
+            let mut chain = Chain::new(ctx, &node.name, inner, &shape);
+            match integer_op(&mut chain, op, x)? {
+                Some(result) => result,
+                None => bail!("{} of {element}", op.name()),
+            }
+        }
+        _ => bail!("{} of {element}", op.name()),
+    };
+    let result = ctx.cast(&node.name, result, to);
+    ctx.bind(node, result);
+    Ok(Some(()))
 }
 
-/// tract ops that TFLite spells with two operands.
-fn composed(ctx: &mut LowerContext, node: &TypedNode, op: &dyn ElementWiseMiniOp) -> Result<()> {
-    let element = ctx.element(node.inputs[0])?;
-    ensure!(element == ElementType::F32, "{} of {element}", op.name());
-    let input = ctx.tensor(node.inputs[0])?;
-    let shape = ctx.shape(node.inputs[0])?;
-    let binary = |op| LiteOp::Binary { op, activation: Activation::None };
-    if let Some(power) = op.downcast_ref::<math::PowConst>() {
-        let exponent = tract::tensor0(power.exponent);
-        let exponent = ctx.add_constant(&format!("{}/exponent", node.name), &exponent)?;
-        return ctx.emit_result(node, binary(BinaryOp::Pow), &[input, exponent]);
+fn integer_op(
+    chain: &mut Chain,
+    op: &dyn ElementWiseMiniOp,
+    x: TensorId,
+) -> Result<Option<TensorId>> {
+    Ok(Some(if op.is::<math::Abs>() {
+        let opposite = chain.unary(UnaryOp::Neg, x);
+        chain.binary(BinaryOp::Maximum, x, opposite)
+    } else if op.is::<math::Neg>() {
+        chain.unary(UnaryOp::Neg, x)
+    } else if op.is::<math::Sign>() {
+        let (low, high) = (chain.scalar(-1.0)?, chain.scalar(1.0)?);
+        let over = chain.binary(BinaryOp::Maximum, x, low);
+        chain.binary(BinaryOp::Minimum, over, high)
+    } else if op.is::<logic::BitNot>() {
+        let minus_one = chain.scalar(-1.0)?;
+        chain.binary(BinaryOp::Sub, minus_one, x)
+    } else {
+        return Ok(None);
+    }))
+}
+
+/// A float op, alone or composed.
+fn float_op(
+    chain: &mut Chain,
+    op: &dyn ElementWiseMiniOp,
+    x: TensorId,
+) -> Result<Option<TensorId>> {
+    if let Some(unary) = unary_of(op) {
+        return Ok(Some(chain.unary(unary, x)));
     }
-    if op.is::<math::Recip>() {
-        let one = ctx.add_constant(&format!("{}/one", node.name), &tract::tensor0(1f32))?;
-        return ctx.emit_result(node, binary(BinaryOp::Div), &[one, input]);
+    let single = if let Some(leaky) = op.downcast_ref::<nn::LeakyRelu>() {
+        Some(LiteOp::LeakyRelu { alpha: leaky.alpha })
+    } else if op.is::<nn::GeluExact>() {
+        Some(LiteOp::Gelu { approximate: false })
+    } else if op.is::<nn::GeluApproximate>() {
+        Some(LiteOp::Gelu { approximate: true })
+    } else {
+        None
+    };
+    if let Some(single) = single {
+        return Ok(Some(chain.single(single, x)));
     }
-    let name = format!("{}/sigmoid", node.name);
-    let sigmoid = ctx.emit(&name, LiteOp::Unary(UnaryOp::Logistic), &[input], element, &shape);
-    ctx.emit_result(node, binary(BinaryOp::Mul), &[input, sigmoid])
+    Ok(Some(if let Some(power) = op.downcast_ref::<math::PowConst>() {
+        let exponent = chain.scalar(power.exponent)?;
+        chain.binary(BinaryOp::Pow, x, exponent)
+    } else if op.is::<math::Recip>() {
+        let one = chain.scalar(1.0)?;
+        chain.binary(BinaryOp::Div, one, x)
+    } else if op.is::<nn::Silu>() {
+        let gate = chain.unary(UnaryOp::Logistic, x);
+        chain.binary(BinaryOp::Mul, x, gate)
+    } else if op.is::<math::Tan>() {
+        let (sin, cos) = (chain.unary(UnaryOp::Sin, x), chain.unary(UnaryOp::Cos, x));
+        chain.binary(BinaryOp::Div, sin, cos)
+    } else if op.is::<math::Sinh>() || op.is::<math::Cosh>() {
+        let opposite = chain.unary(UnaryOp::Neg, x);
+        let (up, down) = (chain.unary(UnaryOp::Exp, x), chain.unary(UnaryOp::Exp, opposite));
+        let join = if op.is::<math::Sinh>() { BinaryOp::Sub } else { BinaryOp::Add };
+        let both = chain.binary(join, up, down);
+        let half = chain.scalar(0.5)?;
+        chain.binary(BinaryOp::Mul, both, half)
+    } else if op.is::<math::Asinh>() {
+        let one = chain.scalar(1.0)?;
+        let (size, sign) = (chain.unary(UnaryOp::Abs, x), chain.unary(UnaryOp::Sign, x));
+        let square = chain.unary(UnaryOp::Square, x);
+        let sum = chain.binary(BinaryOp::Add, square, one);
+        let root = chain.unary(UnaryOp::Sqrt, sum);
+        let sum = chain.binary(BinaryOp::Add, size, root);
+        let log = chain.unary(UnaryOp::Log, sum);
+        chain.binary(BinaryOp::Mul, sign, log)
+    } else if op.is::<math::Acosh>() {
+        let one = chain.scalar(1.0)?;
+        let (low, high) =
+            (chain.binary(BinaryOp::Sub, x, one), chain.binary(BinaryOp::Add, x, one));
+        let (low, high) = (chain.unary(UnaryOp::Sqrt, low), chain.unary(UnaryOp::Sqrt, high));
+        let root = chain.binary(BinaryOp::Mul, low, high);
+        let sum = chain.binary(BinaryOp::Add, x, root);
+        chain.unary(UnaryOp::Log, sum)
+    } else if op.is::<math::Atanh>() {
+        let (one, half) = (chain.scalar(1.0)?, chain.scalar(0.5)?);
+        let (up, down) = (chain.binary(BinaryOp::Add, one, x), chain.binary(BinaryOp::Sub, one, x));
+        let ratio = chain.binary(BinaryOp::Div, up, down);
+        let log = chain.unary(UnaryOp::Log, ratio);
+        chain.binary(BinaryOp::Mul, log, half)
+    } else if op.is::<math::Erf>() {
+        error_function(chain, x)?
+    } else if op.is::<math::IsNan>() {
+        chain.compare(BinaryOp::NotEqual, x, x)
+    } else if let Some(infinite) = op.downcast_ref::<math::IsInf>() {
+        let infinity = chain.scalar(f32::INFINITY)?;
+        match (infinite.detect_positive, infinite.detect_negative) {
+            (true, true) => {
+                let size = chain.unary(UnaryOp::Abs, x);
+                chain.compare(BinaryOp::Equal, size, infinity)
+            }
+            (true, false) => chain.compare(BinaryOp::Equal, x, infinity),
+            (false, true) => {
+                let negative = chain.scalar(f32::NEG_INFINITY)?;
+                chain.compare(BinaryOp::Equal, x, negative)
+            }
+            (false, false) => chain.compare(BinaryOp::Less, x, x),
+        }
+    } else {
+        return Ok(None);
+    }))
+}
+
+/// Abramowitz and Stegun 7.1.26, good to 1.5e-7.
+fn error_function(chain: &mut Chain, x: TensorId) -> Result<TensorId> {
+    const TERMS: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6];
+    let one = chain.scalar(1.0)?;
+    let (size, sign) = (chain.unary(UnaryOp::Abs, x), chain.unary(UnaryOp::Sign, x));
+    let slope = chain.scalar(0.327_591_1)?;
+    let scaled = chain.binary(BinaryOp::Mul, size, slope);
+    let below = chain.binary(BinaryOp::Add, scaled, one);
+    let t = chain.binary(BinaryOp::Div, one, below);
+    let first = chain.scalar(TERMS[0])?;
+    let mut sum = chain.binary(BinaryOp::Mul, t, first);
+    for term in &TERMS[1..] {
+        let term = chain.scalar(*term)?;
+        sum = chain.binary(BinaryOp::Add, sum, term);
+        sum = chain.binary(BinaryOp::Mul, sum, t);
+    }
+    let square = chain.unary(UnaryOp::Square, x);
+    let square = chain.unary(UnaryOp::Neg, square);
+    let bell = chain.unary(UnaryOp::Exp, square);
+    let rest = chain.binary(BinaryOp::Mul, sum, bell);
+    let value = chain.binary(BinaryOp::Sub, one, rest);
+    Ok(chain.binary(BinaryOp::Mul, sign, value))
 }
 
 /// `max(x, 0)` as RELU; `None` for any other op.
@@ -110,6 +242,15 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     let x = ctx.input(node, 0)?;
     let wire = match &node.op {
         LiteOp::Unary(op) => wire_unary(ctx, name, *op, x)?,
+        LiteOp::PRelu => {
+            let slope = ctx.input(node, 1)?;
+            let [x, slope] = ctx.equalize_ranks(name, x, slope)?;
+            let zero = ctx.scalar_like(0.0, x)?;
+            let positive = clamp(ctx, name, x, Some(0.0), None)?;
+            let negative = ctx.wire(name, math::min(), &[x, zero])?;
+            let negative = ctx.wire(name, math::mul(), &[negative, slope])?;
+            ctx.wire(name, math::add(), &[positive, negative])?
+        }
         LiteOp::LeakyRelu { alpha } => ctx.wire(name, nn::leaky_relu(*alpha), &[x])?,
         LiteOp::Gelu { approximate: false } => {
             ctx.wire(name, nn::gelu_exact::gelu_exact(), &[x])?
@@ -139,6 +280,17 @@ fn wire_unary(ctx: &mut RaiseContext, name: &str, op: UnaryOp, x: OutletId) -> R
         UnaryOp::Square => ctx.wire(name, math::square(), &[x]),
         UnaryOp::Tanh => ctx.wire(name, math::tanh(), &[x]),
         UnaryOp::HardSwish => ctx.wire(name, nn::hard_swish(), &[x]),
+        UnaryOp::Sign => ctx.wire(name, math::sign(), &[x]),
+        UnaryOp::LogicalNot => ctx.wire(name, logic::not(), &[x]),
+        UnaryOp::Elu => {
+            let positive = clamp(ctx, name, x, Some(0.0), None)?;
+            let zero = ctx.scalar_like(0.0, x)?;
+            let negative = ctx.wire(name, math::min(), &[x, zero])?;
+            let power = ctx.wire(name, math::exp(), &[negative])?;
+            let one = ctx.scalar_like(1.0, x)?;
+            let negative = ctx.wire(name, math::sub(), &[power, one])?;
+            ctx.wire(name, math::add(), &[positive, negative])
+        }
         UnaryOp::Relu => clamp(ctx, name, x, Some(0.0), None),
         UnaryOp::Relu6 => clamp(ctx, name, x, Some(0.0), Some(6.0)),
         UnaryOp::ReluN1To1 => clamp(ctx, name, x, Some(-1.0), Some(1.0)),
@@ -208,12 +360,14 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
     Ok(match &op.options {
         BuiltinOptions::LeakyRelu(o) => Some(LiteOp::LeakyRelu { alpha: o.alpha }),
         BuiltinOptions::Gelu(o) => Some(LiteOp::Gelu { approximate: o.approximate }),
+        _ if op.builtin == BuiltinOperator::PRELU => Some(LiteOp::PRelu),
         _ => UnaryOp::ALL.into_iter().find(|u| u.name() == op.builtin.name()).map(LiteOp::Unary),
     })
 }
 
-pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
+pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     Ok(match &node.op {
+        LiteOp::PRelu => TfliteOp::new(BuiltinOperator::PRELU, 1, BuiltinOptions::None),
         LiteOp::LeakyRelu { alpha } => TfliteOp::new(
             BuiltinOperator::LEAKY_RELU,
             1,
@@ -244,10 +398,23 @@ pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
                 UnaryOp::Sqrt => (BuiltinOperator::SQRT, BuiltinOptions::None),
                 UnaryOp::Square => (BuiltinOperator::SQUARE, BuiltinOptions::Square),
                 UnaryOp::Tanh => (BuiltinOperator::TANH, BuiltinOptions::None),
+                UnaryOp::Elu => (BuiltinOperator::ELU, BuiltinOptions::None),
+                UnaryOp::Sign => (BuiltinOperator::SIGN, BuiltinOptions::Sign),
+                UnaryOp::LogicalNot => (BuiltinOperator::LOGICAL_NOT, BuiltinOptions::LogicalNot),
                 UnaryOp::HardSwish => (BuiltinOperator::HARD_SWISH, BuiltinOptions::HardSwish),
             };
-            TfliteOp::new(builtin, 1, options)
+            let element = input_element(graph, node, 0);
+            let version = match op {
+                UnaryOp::Abs => version_of(element, &[(ElementType::I32, 5)]),
+                UnaryOp::Sign => version_of(element, &[(ElementType::I32, 2)]),
+                _ => 1,
+            };
+            TfliteOp::new(builtin, version, options)
         }
         other => bail!("{} is not an activation", other.name()),
     })
+}
+
+pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    super::permute_elementwise(graph, node, permutation)
 }

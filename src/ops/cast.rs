@@ -1,35 +1,73 @@
-//! Ops between element types: DEQUANTIZE of float16 constants.
+//! Ops between element types: CAST, and DEQUANTIZE of float16 constants.
 
 use super::*;
-use crate::tract::ops::cast::cast;
+use crate::format::tflite::CastOptions;
+use crate::tract::ops::cast::{Cast, cast};
 use anyhow::bail;
 
-pub fn lower(_ctx: &mut LowerContext, _node: &TypedNode) -> Result<Option<()>> {
-    Ok(None)
+pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
+    let Some(op) = node.op_as::<Cast>() else { return Ok(None) };
+    let to = element_type(op.to)?;
+    let from = ctx.element(node.inputs[0])?;
+    ensure!(to != ElementType::String && from != ElementType::String, "a cast {from} → {to}");
+    let input = ctx.tensor(node.inputs[0])?;
+    let result = ctx.cast(&node.name, input, to);
+    ctx.bind(node, result);
+    Ok(Some(()))
 }
 
 pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     let name = ctx.output_name(node);
-    let tensor = node.inputs.first().copied().flatten().context("DEQUANTIZE lacks its input")?;
-    let element = ctx.graph.tensors[tensor].element;
-    if element != ElementType::F16 {
-        bail!("'{name}': DEQUANTIZE of {element} is not supported yet");
-    }
+    let tensor = node.inputs.first().copied().flatten().context("no input")?;
     let input = ctx.input(node, 0)?;
-    let wire = ctx.wire(name, cast(DatumType::F32), &[input])?;
+    let target = match &node.op {
+        LiteOp::Cast => {
+            let output = node.outputs.first().context("CAST lacks its output")?;
+            datum_type(ctx.graph.tensors[*output].element)?
+        }
+        LiteOp::Dequantize => {
+            let element = ctx.graph.tensors[tensor].element;
+            if element != ElementType::F16 {
+                bail!("'{name}': DEQUANTIZE of {element} is not supported yet");
+            }
+            DatumType::F32
+        }
+        other => bail!("{} does not change the element type", other.name()),
+    };
+    let is_shape = ctx.model.outlet_fact(input)?.datum_type == DatumType::TDim;
+    if is_shape && target.is_integer() {
+        return ctx.finish(node, input);
+    }
+    let wire = ctx.wire(name, cast(target), &[input])?;
     ctx.finish(node, wire)
 }
 
 pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
-    Ok((op.builtin == BuiltinOperator::DEQUANTIZE).then_some(LiteOp::Dequantize))
+    Ok(match op.builtin {
+        BuiltinOperator::DEQUANTIZE => Some(LiteOp::Dequantize),
+        BuiltinOperator::CAST => Some(LiteOp::Cast),
+        _ => None,
+    })
 }
 
 pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
-    let version = match input_element(graph, node, 0) {
-        Some(ElementType::F16) => 3,
-        Some(ElementType::I8) => 2,
-        _ => 1,
+    let from = input_element(graph, node, 0).context("no input")?;
+    if node.op == LiteOp::Dequantize {
+        let version = version_of(Some(from), &[(ElementType::F16, 3), (ElementType::I8, 2)]);
+        let options = BuiltinOptions::Dequantize;
+        return Ok(TfliteOp::new(BuiltinOperator::DEQUANTIZE, version, options));
+    }
+    let to = node.outputs.first().map(|&t| graph.tensors[t].element).context("no output")?;
+    let has = |element| from == element || to == element;
+    let version = match () {
+        () if has(ElementType::F16) => 5,
+        () if has(ElementType::I8) => 3,
+        () => 1,
     };
-    let options = BuiltinOptions::Dequantize;
-    Ok(TfliteOp::new(BuiltinOperator::DEQUANTIZE, version, options))
+    let options = CastOptions { in_data_type: tensor_type(from), out_data_type: tensor_type(to) };
+    Ok(TfliteOp::new(BuiltinOperator::CAST, version, BuiltinOptions::Cast(options)))
+}
+
+pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    super::permute_elementwise(graph, node, permutation)
 }

@@ -1,54 +1,230 @@
 //! Elementwise ops of two operands, broadcast as numpy does.
 
+use super::compose::Chain;
 use super::*;
 use crate::format::tflite::{AddOptions, DivOptions, MulOptions, SubOptions};
-use crate::graph::{Activation, BinaryOp};
-use crate::tract::ops::binary::TypedBinOp;
-use crate::tract::ops::math;
+use crate::graph::{BinaryOp, UnaryOp};
+use crate::tract::ops::binary::{BinMiniOp, TypedBinOp};
+use crate::tract::ops::{logic, math};
 use anyhow::bail;
 
+/// What a tract op of two operands is in TFLite.
+enum Form {
+    Plain(BinaryOp),
+    /// With the operands swapped.
+    Swapped(BinaryOp),
+    /// A remainder with the sign of the dividend.
+    Remainder,
+}
+
+fn form_of(op: &dyn BinMiniOp, element: ElementType) -> Result<Option<Form>> {
+    let bool = element == ElementType::Bool;
+    Ok(Some(if op.is::<math::Add>() {
+        Form::Plain(BinaryOp::Add)
+    } else if op.is::<math::Sub>() {
+        Form::Plain(BinaryOp::Sub)
+    } else if op.is::<math::SubF>() {
+        Form::Swapped(BinaryOp::Sub)
+    } else if op.is::<math::Mul>() {
+        Form::Plain(BinaryOp::Mul)
+    } else if op.is::<math::Div>() {
+        Form::Plain(BinaryOp::Div)
+    } else if op.is::<math::Max>() {
+        Form::Plain(BinaryOp::Maximum)
+    } else if op.is::<math::Min>() {
+        Form::Plain(BinaryOp::Minimum)
+    } else if op.is::<math::Pow>() {
+        Form::Plain(BinaryOp::Pow)
+    } else if op.is::<math::Rem>() {
+        Form::Remainder
+    } else if op.is::<logic::CompEq>() {
+        Form::Plain(BinaryOp::Equal)
+    } else if op.is::<logic::CompNE>() {
+        Form::Plain(BinaryOp::NotEqual)
+    } else if op.is::<logic::CompLT>() {
+        Form::Plain(BinaryOp::Less)
+    } else if op.is::<logic::CompLTE>() {
+        Form::Plain(BinaryOp::LessEqual)
+    } else if op.is::<logic::CompGT>() {
+        Form::Plain(BinaryOp::Greater)
+    } else if op.is::<logic::CompGTE>() {
+        Form::Plain(BinaryOp::GreaterEqual)
+    } else if op.is::<logic::And>() || (bool && op.is::<logic::BitAnd>()) {
+        ensure!(bool, "a logical and of {element}");
+        Form::Plain(BinaryOp::LogicalAnd)
+    } else if op.is::<logic::Or>() || (bool && op.is::<logic::BitOr>()) {
+        ensure!(bool, "a logical or of {element}");
+        Form::Plain(BinaryOp::LogicalOr)
+    } else if op.is::<logic::Xor>() || (bool && op.is::<logic::BitXor>()) {
+        Form::Plain(BinaryOp::NotEqual)
+    } else {
+        return Ok(None);
+    }))
+}
+
+fn compares(op: BinaryOp) -> bool {
+    match op {
+        BinaryOp::Equal
+        | BinaryOp::NotEqual
+        | BinaryOp::Less
+        | BinaryOp::LessEqual
+        | BinaryOp::Greater
+        | BinaryOp::GreaterEqual
+        | BinaryOp::LogicalAnd
+        | BinaryOp::LogicalOr => true,
+        BinaryOp::Add
+        | BinaryOp::Sub
+        | BinaryOp::Mul
+        | BinaryOp::Div
+        | BinaryOp::Maximum
+        | BinaryOp::Minimum
+        | BinaryOp::Pow
+        | BinaryOp::SquaredDifference
+        | BinaryOp::FloorDiv
+        | BinaryOp::FloorMod => false,
+    }
+}
+
+/// The type that TFLite's kernel of `op` computes `element` in.
+fn kernel_element(op: BinaryOp, element: ElementType) -> Result<ElementType> {
+    Ok(match element {
+        ElementType::F32 | ElementType::F16 => ElementType::F32,
+        ElementType::I8 | ElementType::U8 | ElementType::I16 | ElementType::I32 => ElementType::I32,
+        ElementType::I64 if !matches!(op, BinaryOp::Div | BinaryOp::Pow) => ElementType::I64,
+        ElementType::Bool
+            if matches!(
+                op,
+                BinaryOp::LogicalAnd | BinaryOp::LogicalOr | BinaryOp::Equal | BinaryOp::NotEqual
+            ) =>
+        {
+            ElementType::Bool
+        }
+        _ => bail!("{} of {element}", op.name()),
+    })
+}
+
+/// The highest rank at which TFLite's kernel broadcasts.
+fn broadcast_rank(op: BinaryOp) -> usize {
+    match op {
+        BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul => 6,
+        BinaryOp::Div | BinaryOp::Maximum | BinaryOp::Minimum => 5,
+        BinaryOp::Pow
+        | BinaryOp::SquaredDifference
+        | BinaryOp::FloorDiv
+        | BinaryOp::FloorMod
+        | BinaryOp::LogicalAnd
+        | BinaryOp::LogicalOr
+        | BinaryOp::Equal
+        | BinaryOp::NotEqual
+        | BinaryOp::Less
+        | BinaryOp::LessEqual
+        | BinaryOp::Greater
+        | BinaryOp::GreaterEqual => 4,
+    }
+}
+
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
-    let Some(TypedBinOp(op, None)) = node.op_as::<TypedBinOp>() else { return Ok(None) };
+    if node.op_is::<logic::Iff>() {
+        return lower_select(ctx, node).map(Some);
+    }
+    let Some(TypedBinOp(op, _)) = node.op_as::<TypedBinOp>() else { return Ok(None) };
     if super::activation::lower_clip(ctx, node)?.is_some() {
         return Ok(Some(()));
     }
-    let (op, swap) = if op.is::<math::Add>() {
-        (BinaryOp::Add, false)
-    } else if op.is::<math::Sub>() {
-        (BinaryOp::Sub, false)
-    } else if op.is::<math::SubF>() {
-        (BinaryOp::Sub, true)
-    } else if op.is::<math::Mul>() {
-        (BinaryOp::Mul, false)
-    } else if op.is::<math::Div>() {
-        (BinaryOp::Div, false)
-    } else if op.is::<math::Max>() {
-        (BinaryOp::Maximum, false)
-    } else if op.is::<math::Min>() {
-        (BinaryOp::Minimum, false)
-    } else if op.is::<math::Pow>() {
-        (BinaryOp::Pow, false)
-    } else {
-        return Ok(None);
-    };
     ensure!(node.inputs.len() == 2, "{} of {} operands", op.name(), node.inputs.len());
     let element = ctx.element(node.inputs[0])?;
-    ensure!(element == ElementType::F32, "{} of {element}", op.name());
-    let rank = ctx.shape(node.inputs[0])?.len();
-    ensure!(rank <= 6, "{} of rank {rank}; TFLite broadcasts up to 6", op.name());
-    let mut inputs = [ctx.tensor(node.inputs[0])?, ctx.tensor(node.inputs[1])?];
-    if swap {
-        inputs.reverse();
+    let Some(form) = form_of(op.as_ref(), element)? else { return Ok(None) };
+    let main = match form {
+        Form::Plain(op) | Form::Swapped(op) => op,
+        Form::Remainder => BinaryOp::FloorMod,
+    };
+    let inner = kernel_element(main, element)?;
+    let shape = ctx.shape(OutletId::new(node.id, 0))?;
+    let x = operand(ctx, node, 0, inner, broadcast_rank(main), &shape)?;
+    let y = operand(ctx, node, 1, inner, broadcast_rank(main), &shape)?;
+    let mut chain = Chain::new(ctx, &node.name, inner, &shape);
+    let result = match form {
+        Form::Plain(op) if compares(op) => chain.compare(op, x, y),
+        Form::Plain(op) => chain.binary(op, x, y),
+        Form::Swapped(op) => chain.binary(op, y, x),
+        Form::Remainder if inner == ElementType::F32 => {
+            let (top, bottom) = (chain.unary(UnaryOp::Abs, x), chain.unary(UnaryOp::Abs, y));
+            let rest = chain.binary(BinaryOp::FloorMod, top, bottom);
+            let opposite = chain.unary(UnaryOp::Neg, rest);
+            let zero = chain.scalar(0.0)?;
+            let negative = chain.compare(BinaryOp::Less, x, zero);
+            chain.select(negative, opposite, rest)
+        }
+        Form::Remainder => {
+            let rest = chain.binary(BinaryOp::FloorMod, x, y);
+            let zero = chain.scalar(0.0)?;
+            let some = chain.compare(BinaryOp::NotEqual, rest, zero);
+            let (a, b) =
+                (chain.compare(BinaryOp::Less, x, zero), chain.compare(BinaryOp::Less, y, zero));
+            let apart = chain.compare(BinaryOp::NotEqual, a, b);
+            let both = chain.compare(BinaryOp::LogicalAnd, some, apart);
+            let other = chain.binary(BinaryOp::Sub, rest, y);
+            chain.select(both, other, rest)
+        }
+    };
+    let to = ctx.element(OutletId::new(node.id, 0))?;
+    let result = ctx.cast(&node.name, result, to);
+    ctx.bind(node, result);
+    Ok(Some(()))
+}
+
+/// An operand in the kernel's type; broadcast before where the kernel cannot.
+fn operand(
+    ctx: &mut LowerContext,
+    node: &TypedNode,
+    index: usize,
+    element: ElementType,
+    limit: usize,
+    shape: &[TDim],
+) -> Result<TensorId> {
+    let outlet = node.inputs[index];
+    let tensor = ctx.tensor_as(outlet, element)?;
+    let from = ctx.shape(outlet)?;
+    let others_differ = node
+        .inputs
+        .iter()
+        .map(|&i| ctx.shape(i))
+        .collect::<Result<Vec<_>>>()?
+        .iter()
+        .any(|other| other != shape);
+    if shape.len() <= limit || !others_differ || from == shape {
+        return Ok(tensor);
     }
-    let op = LiteOp::Binary { op, activation: Activation::None };
-    ctx.emit_result(node, op, &inputs).map(Some)
+    ensure!(shape.len() <= 8, "a broadcast to rank {}; TFLite goes up to 8", shape.len());
+    let name = format!("{}/broadcast", node.name);
+    let target = ctx.shape_tensor(&format!("{name}/shape"), shape)?;
+    Ok(ctx.emit(&name, LiteOp::BroadcastTo, &[tensor, target], element, shape))
+}
+
+fn lower_select(ctx: &mut LowerContext, node: &TypedNode) -> Result<()> {
+    let element = ctx.element(OutletId::new(node.id, 0))?;
+    let shape = ctx.shape(OutletId::new(node.id, 0))?;
+    let inner = if element == ElementType::F16 { ElementType::F32 } else { element };
+    let inputs = [
+        operand(ctx, node, 0, ElementType::Bool, 4, &shape)?,
+        operand(ctx, node, 1, inner, 4, &shape)?,
+        operand(ctx, node, 2, inner, 4, &shape)?,
+    ];
+    let result = ctx.emit(&node.name, LiteOp::Select, &inputs, inner, &shape);
+    let result = ctx.cast(&node.name, result, element);
+    ctx.bind(node, result);
+    Ok(())
 }
 
 pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
+    if node.op == LiteOp::Select {
+        return raise_select(ctx, node);
+    }
     let LiteOp::Binary { op, activation } = &node.op else { bail!("not a binary op") };
     let name = ctx.output_name(node);
-    let (x, y) = (ctx.input(node, 0)?, ctx.input(node, 1)?);
-    let [x, y] = ctx.equalize_ranks(name, x, y)?;
+    let mut operands = [ctx.input(node, 0)?, ctx.input(node, 1)?];
+    ctx.unify(name, &mut operands)?;
+    let [x, y] = ctx.equalize_ranks(name, operands[0], operands[1])?;
     let wire = match op {
         BinaryOp::Add => ctx.wire(name, math::add(), &[x, y])?,
         BinaryOp::Sub => ctx.wire(name, math::sub(), &[x, y])?,
@@ -57,6 +233,40 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
         BinaryOp::Maximum => ctx.wire(name, math::max(), &[x, y])?,
         BinaryOp::Minimum => ctx.wire(name, math::min(), &[x, y])?,
         BinaryOp::Pow => ctx.wire(name, math::pow(), &[x, y])?,
+        BinaryOp::FloorDiv if ctx.model.outlet_fact(x)?.datum_type.is_float() => {
+            let quotient = ctx.wire(name, math::div(), &[x, y])?;
+            ctx.wire(name, math::floor(), &[quotient])?
+        }
+        BinaryOp::FloorDiv if ctx.model.outlet_fact(x)?.datum_type == DatumType::TDim => {
+            ctx.wire(name, math::div(), &[x, y])?
+        }
+        BinaryOp::FloorDiv => {
+            let rest = floor_mod(ctx, name, x, y)?;
+            let whole = ctx.wire(name, math::sub(), &[x, rest])?;
+            ctx.wire(name, math::div(), &[whole, y])?
+        }
+        BinaryOp::FloorMod if ctx.model.outlet_fact(x)?.datum_type.is_float() => {
+            let quotient = ctx.wire(name, math::div(), &[x, y])?;
+            let whole = ctx.wire(name, math::floor(), &[quotient])?;
+            let product = ctx.wire(name, math::mul(), &[whole, y])?;
+            ctx.wire(name, math::sub(), &[x, product])?
+        }
+        BinaryOp::FloorMod => floor_mod(ctx, name, x, y)?,
+        BinaryOp::LogicalAnd => ctx.wire(name, logic::and(), &[x, y])?,
+        BinaryOp::LogicalOr => ctx.wire(name, logic::or(), &[x, y])?,
+        BinaryOp::NotEqual if ctx.model.outlet_fact(x)?.datum_type == DatumType::Bool => {
+            ctx.wire(name, logic::xor(), &[x, y])?
+        }
+        BinaryOp::Equal if ctx.model.outlet_fact(x)?.datum_type == DatumType::Bool => {
+            let differ = ctx.wire(name, logic::xor(), &[x, y])?;
+            ctx.wire(name, logic::not(), &[differ])?
+        }
+        BinaryOp::Equal => ctx.wire(name, TypedBinOp(logic::comp_eq(), None), &[x, y])?,
+        BinaryOp::NotEqual => ctx.wire(name, TypedBinOp(logic::comp_ne(), None), &[x, y])?,
+        BinaryOp::Less => ctx.wire(name, TypedBinOp(logic::comp_lt(), None), &[x, y])?,
+        BinaryOp::LessEqual => ctx.wire(name, TypedBinOp(logic::comp_lte(), None), &[x, y])?,
+        BinaryOp::Greater => ctx.wire(name, TypedBinOp(logic::comp_gt(), None), &[x, y])?,
+        BinaryOp::GreaterEqual => ctx.wire(name, TypedBinOp(logic::comp_gte(), None), &[x, y])?,
         BinaryOp::SquaredDifference => {
             let difference = ctx.wire(name, math::sub(), &[x, y])?;
             ctx.wire(name, math::square(), &[difference])?
@@ -66,7 +276,39 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     ctx.finish(node, wire)
 }
 
+/// The remainder with the sign of the divisor.
+fn floor_mod(ctx: &mut RaiseContext, name: &str, x: OutletId, y: OutletId) -> Result<OutletId> {
+    // tract's remainder came out wrong where the dividend is the one to be broadcast
+    let both = ctx.wire(name, math::sub(), &[x, y])?;
+    ensure!(ctx.shape(both)? == ctx.shape(x)?, "'{name}': a remainder of a broadcast dividend");
+    let rest = ctx.wire(name, math::rem(), &[x, y])?;
+    let zero = ctx.scalar_like(0.0, rest)?;
+    let less = || TypedBinOp(logic::comp_lt(), None);
+    let differs = || TypedBinOp(logic::comp_ne(), None);
+    let some = ctx.wire(name, differs(), &[rest, zero])?;
+    let a = ctx.wire(name, less(), &[rest, zero])?;
+    let b = ctx.wire(name, less(), &[y, zero])?;
+    // of bools tract has xor, and no comparison
+    let apart = ctx.wire(name, logic::xor(), &[a, b])?;
+    let both = ctx.wire(name, logic::and(), &[some, apart])?;
+    let other = ctx.wire(name, math::add(), &[rest, y])?;
+    ctx.wire(name, logic::Iff, &[both, other, rest])
+}
+
+fn raise_select(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
+    let name = ctx.output_name(node);
+    let [condition, x, y] = [0, 1, 2].map(|i| ctx.input(node, i));
+    let [x, y] = ctx.equalize_ranks(name, x?, y?)?;
+    let [condition, x] = ctx.equalize_ranks(name, condition?, x)?;
+    let [condition, y] = ctx.equalize_ranks(name, condition, y)?;
+    let wire = ctx.wire(name, logic::Iff, &[condition, x, y])?;
+    ctx.finish(node, wire)
+}
+
 pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
+    if op.builtin == BuiltinOperator::SELECT_V2 {
+        return Ok(Some(LiteOp::Select));
+    }
     let Some(binary) = BinaryOp::ALL.into_iter().find(|b| b.name() == op.builtin.name()) else {
         return Ok(None);
     };
@@ -82,15 +324,35 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
 }
 
 pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
+    if node.op == LiteOp::Select {
+        return Ok(TfliteOp::new(BuiltinOperator::SELECT_V2, 1, BuiltinOptions::SelectV2));
+    }
     let LiteOp::Binary { op, activation } = &node.op else { bail!("not a binary op") };
     let shapes: Vec<&[Dim]> =
         node.inputs.iter().flatten().map(|&t| graph.tensors[t].shape.as_slice()).collect();
     let broadcasts = shapes.windows(2).any(|pair| pair[0] != pair[1]);
+    let deep = broadcasts && shapes.iter().any(|shape| shape.len() > 4);
+    use ElementType::{F32, I8, I16, I64};
+    let element = input_element(graph, node, 0);
     let version = match op {
-        _ if !broadcasts || shapes.iter().all(|shape| shape.len() <= 4) => 1,
-        BinaryOp::Sub | BinaryOp::Maximum | BinaryOp::Minimum => 3,
-        BinaryOp::Div => 2,
-        BinaryOp::Add | BinaryOp::Mul | BinaryOp::Pow | BinaryOp::SquaredDifference => 1,
+        BinaryOp::Add => version_of(element, &[(I64, 4), (I8, 2)]),
+        BinaryOp::Sub if element == Some(I64) => 4,
+        BinaryOp::Sub if deep => 3,
+        BinaryOp::Sub => version_of(element, &[(I8, 2)]),
+        BinaryOp::Mul => version_of(element, &[(I64, 5), (I16, 4), (I8, 2)]),
+        BinaryOp::Div => 1 + i32::from(deep),
+        BinaryOp::Maximum | BinaryOp::Minimum if element == Some(I16) => 4,
+        BinaryOp::Maximum | BinaryOp::Minimum if deep => 3,
+        BinaryOp::Maximum | BinaryOp::Minimum => version_of(element, &[(I8, 2)]),
+        BinaryOp::FloorDiv => version_of(element, &[(I16, 3), (I8, 3), (F32, 2)]),
+        BinaryOp::FloorMod => version_of(element, &[(I16, 2), (I8, 2)]),
+        BinaryOp::Equal => version_of(element, &[(I16, 4), (I8, 2)]),
+        BinaryOp::Less | BinaryOp::GreaterEqual => version_of(element, &[(I16, 3), (I8, 2)]),
+        BinaryOp::NotEqual
+        | BinaryOp::LessEqual
+        | BinaryOp::Greater
+        | BinaryOp::SquaredDifference => version_of(element, &[(I8, 2)]),
+        BinaryOp::Pow | BinaryOp::LogicalAnd | BinaryOp::LogicalOr => 1,
     };
     let fused_activation_function = super::activation::write_fused(*activation);
     let (builtin, options) = match op {
@@ -111,9 +373,23 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         BinaryOp::Maximum => (BuiltinOperator::MAXIMUM, BuiltinOptions::MaximumMinimum),
         BinaryOp::Minimum => (BuiltinOperator::MINIMUM, BuiltinOptions::MaximumMinimum),
         BinaryOp::Pow => (BuiltinOperator::POW, BuiltinOptions::Pow),
+        BinaryOp::FloorDiv => (BuiltinOperator::FLOOR_DIV, BuiltinOptions::FloorDiv),
+        BinaryOp::FloorMod => (BuiltinOperator::FLOOR_MOD, BuiltinOptions::FloorMod),
+        BinaryOp::LogicalAnd => (BuiltinOperator::LOGICAL_AND, BuiltinOptions::LogicalAnd),
+        BinaryOp::LogicalOr => (BuiltinOperator::LOGICAL_OR, BuiltinOptions::LogicalOr),
+        BinaryOp::Equal => (BuiltinOperator::EQUAL, BuiltinOptions::Equal),
+        BinaryOp::NotEqual => (BuiltinOperator::NOT_EQUAL, BuiltinOptions::NotEqual),
+        BinaryOp::Less => (BuiltinOperator::LESS, BuiltinOptions::Less),
+        BinaryOp::LessEqual => (BuiltinOperator::LESS_EQUAL, BuiltinOptions::LessEqual),
+        BinaryOp::Greater => (BuiltinOperator::GREATER, BuiltinOptions::Greater),
+        BinaryOp::GreaterEqual => (BuiltinOperator::GREATER_EQUAL, BuiltinOptions::GreaterEqual),
         BinaryOp::SquaredDifference => {
             (BuiltinOperator::SQUARED_DIFFERENCE, BuiltinOptions::SquaredDifference)
         }
     };
     Ok(TfliteOp::new(builtin, version, options))
+}
+
+pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    super::permute_elementwise(graph, node, permutation)
 }

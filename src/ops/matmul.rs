@@ -5,7 +5,6 @@ use crate::format::tflite::{
     BatchMatMulOptions, FullyConnectedOptions, FullyConnectedWeightsFormat,
 };
 use crate::graph::Activation;
-use crate::tract::IntoTensor;
 use crate::tract::ops::einsum::EinSum;
 use crate::tract::ops::math;
 use anyhow::bail;
@@ -63,7 +62,11 @@ fn roles(op: &EinSum) -> Result<Roles> {
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let Some(op) = node.op_as::<EinSum>() else { return Ok(None) };
     ensure!(op.q_params.is_none(), "quantized einsum {}", op.axes);
-    ensure!(op.operating_dt == DatumType::F32, "einsum in {:?}", op.operating_dt);
+    ensure!(
+        matches!(op.operating_dt, DatumType::F32 | DatumType::F16),
+        "einsum in {:?}",
+        op.operating_dt
+    );
     let &[left, right] = node.inputs.as_slice() else {
         bail!("einsum {} of {} operands", op.axes, node.inputs.len());
     };
@@ -123,7 +126,7 @@ fn product(
         roles.batch.iter().chain(&roles.columns).chain(&roles.inner).chain(&roles.summed);
     let right_order: Vec<usize> = right_order.filter_map(|a| a.right).collect();
 
-    let x = ctx.tensor(left)?;
+    let x = ctx.tensor_as(left, ElementType::F32)?;
     let x = ctx.transpose(&format!("{}/left", node.name), x, &left_shape, &left_order);
     let x_shape: Vec<TDim> = left_order.iter().map(|&i| left_shape[i].clone()).collect();
     let left_batch: Vec<TDim> = roles.batch.iter().map(of_left).collect();
@@ -132,13 +135,16 @@ fn product(
 
     let mut result_shape = batch_dims.clone();
     result_shape.extend([rows.clone(), columns.clone()]);
-    let element = ctx.element(OutletId::new(node.id, 0))?;
+    let to = ctx.element(OutletId::new(node.id, 0))?;
+    ensure!(matches!(to, ElementType::F32 | ElementType::F16), "einsum of {to}");
+    let element = ElementType::F32;
     let constant = ctx.constant(right).cloned();
     let product = match constant.filter(|_| roles.batch.is_empty()) {
         Some(weights) => {
             let x = ctx.reshape(&format!("{}/input", node.name), x, &x_shape, &flat)?;
             let shape = [columns.to_i64()?, inner.to_i64()?].map(|n| n as usize);
-            let weights = weights.into_tensor().permute_axes(&right_order)?.into_shape(&shape)?;
+            let weights = weights.cast_to_dt(DatumType::F32)?.into_owned();
+            let weights = weights.permute_axes(&right_order)?.into_shape(&shape)?;
             let name = ctx.model.node(right.node).name.clone();
             let weights = ctx.add_constant(&name, &weights)?;
             let op = LiteOp::FullyConnected {
@@ -150,7 +156,7 @@ fn product(
         }
         None => {
             let x = ctx.reshape(&format!("{}/input", node.name), x, &x_shape, &flat)?;
-            let y = ctx.tensor(right)?;
+            let y = ctx.tensor_as(right, ElementType::F32)?;
             let y = ctx.transpose(&format!("{}/right", node.name), y, &right_shape, &right_order);
             let y_shape: Vec<TDim> = right_order.iter().map(|&i| right_shape[i].clone()).collect();
             let mut flat: Vec<TDim> = roles.batch.iter().map(of_right).collect();
@@ -170,6 +176,7 @@ fn product(
     let back: Vec<usize> =
         (0..made.len()).map(|i| made.iter().position(|&m| m == i).unwrap_or(i)).collect();
     let product = ctx.transpose(&format!("{}/result", node.name), product, &unflat, &back);
+    let product = ctx.cast(&node.name, product, to);
     ctx.bind(node, product);
     Ok(())
 }
@@ -272,4 +279,8 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         ),
         other => bail!("{} is not a product", other.name()),
     })
+}
+
+pub fn permute(_graph: &Subgraph, _node: &Node, _permutation: &[usize]) -> Option<Passage> {
+    None
 }

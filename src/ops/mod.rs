@@ -5,14 +5,23 @@
 
 mod activation;
 mod cast;
+mod compose;
+mod conv;
 mod elementwise;
+mod gather;
 mod matmul;
+mod normalize;
+mod pad;
+mod pool;
 mod reduce;
+mod resize;
 mod runtime_version;
+mod scatter;
 mod shape;
+mod slice;
 mod softmax;
 
-use crate::format::tflite::{BuiltinOperator, BuiltinOptions};
+use crate::format::tflite::{BuiltinOperator, BuiltinOptions, TensorType};
 use crate::graph::{Dim, ElementType, LiteOp, Node, Subgraph, Tensor, TensorId};
 use crate::tract::{
     self, AxisOp, DatumType, DimLike, IntoArcTensor, OutletId, SpecialOps, TDim, TypedModel,
@@ -28,7 +37,15 @@ use std::sync::Arc;
 /// reason why a known op cannot be expressed.
 type Lowering = fn(&mut LowerContext, &TypedNode) -> Result<Option<()>>;
 
-const LOWERINGS: [Lowering; 7] = [
+const LOWERINGS: [Lowering; 15] = [
+    conv::lower,
+    pool::lower,
+    slice::lower,
+    pad::lower,
+    gather::lower,
+    scatter::lower,
+    normalize::lower,
+    resize::lower,
     matmul::lower,
     elementwise::lower,
     activation::lower,
@@ -53,17 +70,22 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<()> {
 
 /// Raises one lite node: wires tract ops with its exact semantics.
 pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
-    match &node.op {
-        LiteOp::FullyConnected { .. } | LiteOp::BatchMatMul { .. } => matmul::raise(ctx, node),
-        LiteOp::Binary { .. } => elementwise::raise(ctx, node),
-        LiteOp::Unary(_) | LiteOp::LeakyRelu { .. } | LiteOp::Gelu { .. } => {
-            activation::raise(ctx, node)
-        }
-        LiteOp::Softmax { .. } | LiteOp::LogSoftmax => softmax::raise(ctx, node),
-        LiteOp::Reduce { .. } => reduce::raise(ctx, node),
-        LiteOp::Reshape | LiteOp::Transpose => shape::raise(ctx, node),
-        LiteOp::Dequantize => cast::raise(ctx, node),
-        LiteOp::Custom { code, .. } => Err(anyhow!("custom op '{code}' has no kernel here")),
+    match family(&node.op) {
+        Family::Activation => activation::raise(ctx, node),
+        Family::Cast => cast::raise(ctx, node),
+        Family::Conv => conv::raise(ctx, node),
+        Family::Elementwise => elementwise::raise(ctx, node),
+        Family::Gather => gather::raise(ctx, node),
+        Family::Matmul => matmul::raise(ctx, node),
+        Family::Pad => pad::raise(ctx, node),
+        Family::Pool => pool::raise(ctx, node),
+        Family::Reduce => reduce::raise(ctx, node),
+        Family::Resize => resize::raise(ctx, node),
+        Family::Scatter => scatter::raise(ctx, node),
+        Family::Shape => shape::raise(ctx, node),
+        Family::Slice => slice::raise(ctx, node),
+        Family::Softmax => softmax::raise(ctx, node),
+        Family::Custom => Err(anyhow!("custom op '{}' has no kernel here", node.op.name())),
     }
 }
 
@@ -91,7 +113,14 @@ pub fn read(op: &TfliteOp) -> Result<LiteOp> {
         return Ok(LiteOp::Custom { code: code.clone(), options: options.clone() });
     }
     type Reader = fn(&TfliteOp) -> Result<Option<LiteOp>>;
-    const READERS: [Reader; 7] = [
+    const READERS: [Reader; 14] = [
+        conv::read,
+        pool::read,
+        slice::read,
+        pad::read,
+        gather::read,
+        scatter::read,
+        resize::read,
         matmul::read,
         elementwise::read,
         activation::read,
@@ -110,28 +139,206 @@ pub fn read(op: &TfliteOp) -> Result<LiteOp> {
 
 /// How a node is written to a `.tflite` file: operator, options and the version its types ask for.
 pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
-    match &node.op {
-        LiteOp::FullyConnected { .. } | LiteOp::BatchMatMul { .. } => matmul::write(graph, node),
-        LiteOp::Binary { .. } => elementwise::write(graph, node),
-        LiteOp::Unary(_) | LiteOp::LeakyRelu { .. } | LiteOp::Gelu { .. } => {
-            activation::write(graph, node)
+    match family(&node.op) {
+        Family::Activation => activation::write(graph, node),
+        Family::Cast => cast::write(graph, node),
+        Family::Conv => conv::write(graph, node),
+        Family::Elementwise => elementwise::write(graph, node),
+        Family::Gather => gather::write(graph, node),
+        Family::Matmul => matmul::write(graph, node),
+        Family::Pad => pad::write(graph, node),
+        Family::Pool => pool::write(graph, node),
+        Family::Reduce => reduce::write(graph, node),
+        Family::Resize => resize::write(graph, node),
+        Family::Scatter => scatter::write(graph, node),
+        Family::Shape => shape::write(graph, node),
+        Family::Slice => slice::write(graph, node),
+        Family::Softmax => softmax::write(graph, node),
+        Family::Custom => write_custom(&node.op),
+    }
+}
+
+fn write_custom(op: &LiteOp) -> Result<TfliteOp> {
+    let LiteOp::Custom { code, options } = op else { return Err(anyhow!("not a custom op")) };
+    Ok(TfliteOp {
+        builtin: BuiltinOperator::CUSTOM,
+        version: 1,
+        options: BuiltinOptions::None,
+        custom: Some((code.clone(), options.clone())),
+    })
+}
+
+/// How an op lets a permutation of its inputs' axes through.
+///
+/// For `permutation` p, every computed input of the node is `transpose(x, p)`. Then the node is as well
+/// `op` on the x themselves, with the `constants` in place of its own, and each old output is
+/// `transpose(new output, q)` for its q in `outputs`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Passage {
+    pub op: LiteOp,
+    /// Inputs, by place, that become other constants.
+    pub constants: Vec<(usize, Tensor)>,
+    pub outputs: Vec<Vec<usize>>,
+}
+
+/// How a permutation passes `node`; `None` where it does not.
+pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    match family(&node.op) {
+        Family::Activation => activation::permute(graph, node, permutation),
+        Family::Cast => cast::permute(graph, node, permutation),
+        Family::Conv => conv::permute(graph, node, permutation),
+        Family::Elementwise => elementwise::permute(graph, node, permutation),
+        Family::Gather => gather::permute(graph, node, permutation),
+        Family::Matmul => matmul::permute(graph, node, permutation),
+        Family::Pad => pad::permute(graph, node, permutation),
+        Family::Pool => pool::permute(graph, node, permutation),
+        Family::Reduce => reduce::permute(graph, node, permutation),
+        Family::Resize => resize::permute(graph, node, permutation),
+        Family::Scatter => scatter::permute(graph, node, permutation),
+        Family::Shape => shape::permute(graph, node, permutation),
+        Family::Slice => slice::permute(graph, node, permutation),
+        Family::Softmax => softmax::permute(graph, node, permutation),
+        Family::Custom => None,
+    }
+}
+
+/// The passage through ops that treat all elements alike: constants of full rank are moved along.
+fn permute_elementwise(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    let rank = permutation.len();
+    let mut constants = vec![];
+    for (i, &input) in node.inputs.iter().enumerate() {
+        let tensor = &graph.tensors[input?];
+        match &tensor.data {
+            None if tensor.shape.len() == rank => {}
+            None => return None,
+            Some(_) => {
+                if let Some(moved) = permute_constant(tensor, permutation)? {
+                    constants.push((i, moved));
+                }
+            }
         }
-        LiteOp::Softmax { .. } | LiteOp::LogSoftmax => softmax::write(node),
-        LiteOp::Reduce { .. } => reduce::write(node),
-        LiteOp::Reshape | LiteOp::Transpose => shape::write(graph, node),
-        LiteOp::Dequantize => cast::write(graph, node),
-        LiteOp::Custom { code, options } => Ok(TfliteOp {
-            builtin: BuiltinOperator::CUSTOM,
-            version: 1,
-            options: BuiltinOptions::None,
-            custom: Some((code.clone(), options.clone())),
-        }),
+    }
+    let outputs = vec![permutation.to_vec(); node.outputs.len()];
+    Some(Passage { op: node.op.clone(), constants, outputs })
+}
+
+/// The constant `c` with `transpose(c, p)` = `tensor`, once `tensor` has got leading 1s up to p's rank;
+/// `Some(None)` if it may stay as it is.
+pub fn permute_constant(tensor: &Tensor, permutation: &[usize]) -> Option<Option<Tensor>> {
+    let rank = permutation.len();
+    let shape = tensor.known_shape()?;
+    if shape.iter().product::<usize>() == 1 {
+        return Some(None);
+    }
+    let missing = rank.checked_sub(shape.len())?;
+    let shape: Vec<usize> = std::iter::repeat_n(1, missing).chain(shape).collect();
+    let width = tensor.element.bits().filter(|b| b % 8 == 0)? / 8;
+    let data = tensor.data.as_ref()?;
+    let mut target_shape = vec![0; rank];
+    for (axis, &p) in permutation.iter().enumerate() {
+        target_shape[p] = shape[axis];
+    }
+    let mut strides = vec![1usize; rank];
+    for axis in (0..rank.saturating_sub(1)).rev() {
+        strides[axis] = strides[axis + 1] * target_shape[axis + 1];
+    }
+    let mut moved = vec![0u8; data.len()];
+    let mut index = vec![0usize; rank];
+    for element in data.chunks_exact(width) {
+        let place: usize = (0..rank).map(|axis| index[axis] * strides[permutation[axis]]).sum();
+        moved[place * width..][..width].copy_from_slice(element);
+        for axis in (0..rank).rev() {
+            index[axis] += 1;
+            if index[axis] < shape[axis] {
+                break;
+            }
+            index[axis] = 0;
+        }
+    }
+    Some(Some(Tensor {
+        shape: target_shape.into_iter().map(Dim::Known).collect(),
+        data: Some(moved.into()),
+        ..tensor.clone()
+    }))
+}
+
+enum Family {
+    Activation,
+    Cast,
+    Conv,
+    Custom,
+    Elementwise,
+    Gather,
+    Matmul,
+    Pad,
+    Pool,
+    Reduce,
+    Resize,
+    Scatter,
+    Shape,
+    Slice,
+    Softmax,
+}
+
+/// The file that knows an op.
+fn family(op: &LiteOp) -> Family {
+    match op {
+        LiteOp::Unary(_) | LiteOp::LeakyRelu { .. } | LiteOp::Gelu { .. } | LiteOp::PRelu => {
+            Family::Activation
+        }
+        LiteOp::Cast | LiteOp::Dequantize => Family::Cast,
+        LiteOp::Conv2D { .. }
+        | LiteOp::DepthwiseConv2D { .. }
+        | LiteOp::Conv3D { .. }
+        | LiteOp::TransposeConv { .. } => Family::Conv,
+        LiteOp::Binary { .. } | LiteOp::Select => Family::Elementwise,
+        LiteOp::Gather { .. }
+        | LiteOp::GatherNd
+        | LiteOp::OneHot { .. }
+        | LiteOp::Range
+        | LiteOp::Fill => Family::Gather,
+        LiteOp::ScatterNd => Family::Scatter,
+        LiteOp::Pad | LiteOp::MirrorPad { .. } => Family::Pad,
+        LiteOp::FullyConnected { .. } | LiteOp::BatchMatMul { .. } => Family::Matmul,
+        LiteOp::Pool2D { .. } | LiteOp::LocalResponseNormalization { .. } => Family::Pool,
+        LiteOp::Reduce { .. }
+        | LiteOp::ArgMax { .. }
+        | LiteOp::ArgMin { .. }
+        | LiteOp::CumSum { .. }
+        | LiteOp::TopK => Family::Reduce,
+        LiteOp::ResizeBilinear { .. }
+        | LiteOp::ResizeNearest { .. }
+        | LiteOp::DepthToSpace { .. }
+        | LiteOp::SpaceToDepth { .. } => Family::Resize,
+        LiteOp::Reshape
+        | LiteOp::Transpose
+        | LiteOp::Squeeze { .. }
+        | LiteOp::ExpandDims
+        | LiteOp::Shape { .. }
+        | LiteOp::BroadcastTo
+        | LiteOp::Tile => Family::Shape,
+        LiteOp::Concatenation { .. }
+        | LiteOp::Pack { .. }
+        | LiteOp::Unpack { .. }
+        | LiteOp::Split
+        | LiteOp::SplitV
+        | LiteOp::Slice
+        | LiteOp::StridedSlice { .. }
+        | LiteOp::Reverse => Family::Slice,
+        LiteOp::Softmax { .. } | LiteOp::LogSoftmax => Family::Softmax,
+        LiteOp::Custom { .. } => Family::Custom,
     }
 }
 
 /// The element type of input `index`, for choosing an operator's version.
 fn input_element(graph: &Subgraph, node: &Node, index: usize) -> Option<ElementType> {
     node.inputs.get(index).copied().flatten().map(|t| graph.tensors[t].element)
+}
+
+/// An operator's version by the element type of what it works on; 1 for those not listed.
+fn version_of(element: Option<ElementType>, versions: &[(ElementType, i32)]) -> i32 {
+    let listed = versions.iter().find(|(listed, _)| Some(*listed) == element);
+    listed.map_or(1, |&(_, version)| version)
 }
 
 /// What a lowering may see and do: tract's graph to read, the lite graph to build.
@@ -259,9 +466,31 @@ impl<'a> LowerContext<'a> {
         Ok(())
     }
 
+    /// Adds a node of several results.
+    pub fn emit_several(
+        &mut self,
+        op: LiteOp,
+        inputs: &[TensorId],
+        results: &[(String, ElementType, Vec<TDim>)],
+    ) -> Vec<TensorId> {
+        let mut outputs = vec![];
+        for (name, element, shape) in results {
+            let name = self.free_name(name);
+            outputs.push(self.graph.add_tensor(Tensor::variable(name, *element, dims(shape))));
+        }
+        let inputs = inputs.iter().map(|&i| Some(i)).collect();
+        self.graph.nodes.push(Node { op, inputs, outputs: outputs.clone() });
+        outputs
+    }
+
     /// Says that `tensor` is `node`'s first outlet.
     pub fn bind(&mut self, node: &TypedNode, tensor: TensorId) {
-        let outlet = OutletId::new(node.id, 0);
+        self.bind_outlet(OutletId::new(node.id, 0), tensor);
+    }
+
+    /// Says that `tensor` is `outlet`.
+    pub fn bind_outlet(&mut self, outlet: OutletId, tensor: TensorId) {
+        let node = self.model.node(outlet.node);
         let origin = self.model.outlet_label(outlet).unwrap_or(&node.name).to_string();
         self.graph.tensors[tensor].origin.get_or_insert(origin);
         self.tensors.insert(outlet, tensor);
@@ -278,10 +507,13 @@ impl<'a> LowerContext<'a> {
         if from == shape {
             return Ok(tensor);
         }
-        let target = reshape_target(shape)?;
-        let constant = self.add_i32_constant(&format!("{name}/shape"), &target);
         let element = self.graph.tensors[tensor].element;
-        Ok(self.emit(name, LiteOp::Reshape, &[tensor, constant], element, shape))
+        let target_name = format!("{name}/shape");
+        let target = match reshape_target(shape) {
+            Ok(target) => self.add_i32_constant(&target_name, &target),
+            Err(_) => self.shape_tensor(&target_name, shape)?,
+        };
+        Ok(self.emit(name, LiteOp::Reshape, &[tensor, target], element, shape))
     }
 
     /// `tensor` with its axes in the order `permutation`: itself, or through a TRANSPOSE.
@@ -388,6 +620,18 @@ impl<'a> RaiseContext<'a> {
         Ok(())
     }
 
+    /// Ends a `node` of several outputs.
+    pub fn finish_all(&mut self, node: &Node, outlets: &[OutletId]) -> Result<()> {
+        ensure!(
+            outlets.len() == node.outputs.len(),
+            "{} must have {} outputs",
+            node.op.name(),
+            outlets.len()
+        );
+        node.outputs.iter().zip(outlets).for_each(|(&tensor, &outlet)| self.set(tensor, outlet));
+        Ok(())
+    }
+
     pub fn output_name(&self, node: &Node) -> &'a str {
         node.outputs.first().map_or("", |&t| &self.graph.tensors[t].name)
     }
@@ -459,6 +703,22 @@ pub fn datum_type(element: ElementType) -> Result<DatumType> {
             return Err(anyhow!("{element} tensors cannot be computed with yet"));
         }
     })
+}
+
+/// The file's number for an element type.
+pub fn tensor_type(element: ElementType) -> TensorType {
+    match element {
+        ElementType::F32 => TensorType::Float32,
+        ElementType::F16 => TensorType::Float16,
+        ElementType::I4 => TensorType::Int4,
+        ElementType::I8 => TensorType::Int8,
+        ElementType::U8 => TensorType::UInt8,
+        ElementType::I16 => TensorType::Int16,
+        ElementType::I32 => TensorType::Int32,
+        ElementType::I64 => TensorType::Int64,
+        ElementType::Bool => TensorType::Bool,
+        ElementType::String => TensorType::String,
+    }
 }
 
 /// tract's dimensions as the lite graph spells them.

@@ -1,16 +1,32 @@
-//! Ops that move or rename axes and leave the values alone: RESHAPE, TRANSPOSE.
+//! Ops that move, rename and repeat axes and leave the values alone: RESHAPE, TRANSPOSE, SQUEEZE,
+//! EXPAND_DIMS, BROADCAST_TO, TILE; and SHAPE.
 
+use super::compose::{constant_i32, i32_like, moved, passage};
 use super::*;
-use crate::tract::ops::array::MultiBroadcastTo;
+use crate::format::tflite::{ShapeOptions, SqueezeOptions};
+use crate::tract::ops::array::{MultiBroadcastTo, Tile};
+use crate::tract::ops::identity::Identity;
 use anyhow::bail;
 
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
-    let Some(op) = node.op_as::<AxisOp>() else {
-        if node.op_is::<MultiBroadcastTo>() {
-            bail!("an explicit broadcast");
-        }
-        return Ok(None);
-    };
+    if node.op_is::<Identity>() {
+        let input = ctx.tensor(node.inputs[0])?;
+        ctx.bind(node, input);
+        return Ok(Some(()));
+    }
+    if node.op_is::<MultiBroadcastTo>() {
+        let to = ctx.shape(OutletId::new(node.id, 0))?;
+        ensure!(to.len() <= 8, "a broadcast to rank {}; TFLite goes up to 8", to.len());
+        let input = ctx.tensor(node.inputs[0])?;
+        let target = ctx.shape_tensor(&format!("{}/shape", node.name), &to)?;
+        return ctx.emit_result(node, LiteOp::BroadcastTo, &[input, target]).map(Some);
+    }
+    if let Some(op) = node.op_as::<Tile>() {
+        let input = ctx.tensor(node.inputs[0])?;
+        let repeats = ctx.shape_tensor(&format!("{}/repeats", node.name), &op.multipliers)?;
+        return ctx.emit_result(node, LiteOp::Tile, &[input, repeats]).map(Some);
+    }
+    let Some(op) = node.op_as::<AxisOp>() else { return Ok(None) };
     let input = ctx.tensor(node.inputs[0])?;
     let from = ctx.shape(node.inputs[0])?;
     let to = ctx.shape(OutletId::new(node.id, 0))?;
@@ -51,9 +67,10 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     let x = ctx.input(node, 0)?;
     match &node.op {
         LiteOp::Reshape => {
-            let target = ctx.i32_input(node, 1)?;
-            ensure!(target.iter().all(|&d| d >= -1), "'{name}': cannot reshape to {target:?}");
-            let target: Vec<TDim> = target.into_iter().map(TDim::from).collect();
+            let target = ctx.dims_input(node, 1)?;
+            let valid =
+                target.iter().all(|d| d.to_i64().is_ok_and(|d| d >= -1) || d.to_i64().is_err());
+            ensure!(valid, "'{name}': cannot reshape to {target:?}");
             let wire = wire_reshape(ctx, name, x, &target)?;
             ctx.finish(node, wire)
         }
@@ -79,19 +96,87 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             }
             ctx.finish(node, wire)
         }
+        LiteOp::Squeeze { axes } => {
+            let shape = ctx.shape(x)?;
+            let mut gone = vec![];
+            for &axis in axes {
+                let axis = ctx.axis(node, axis, shape.len())?;
+                if !gone.contains(&axis) {
+                    gone.push(axis);
+                }
+            }
+            if axes.is_empty() {
+                gone.extend((0..shape.len()).filter(|&a| shape[a] == TDim::from(1)));
+            }
+            gone.sort();
+            let mut wire = x;
+            for axis in gone.into_iter().rev() {
+                wire = ctx.wire(&format!("{name}/squeeze"), AxisOp::Rm(axis), &[wire])?;
+            }
+            ctx.finish(node, wire)
+        }
+        LiteOp::ExpandDims => {
+            let rank = ctx.shape(x)?.len();
+            let axis = ctx.axis_input(node, 1, rank + 1)?;
+            let wire = ctx.wire(name, AxisOp::Add(axis), &[x])?;
+            ctx.finish(node, wire)
+        }
+        LiteOp::Shape { element } => {
+            let dims = ctx.shape(x)?;
+            let known: Option<Vec<i64>> = dims.iter().map(|d| d.to_i64().ok()).collect();
+            let value = match known {
+                Some(dims) => tract::tensor1(&dims).cast_to_dt(datum_type(*element)?)?.into_owned(),
+                None => tract::tensor1(&dims),
+            };
+            let name = unique(&ctx.model, name);
+            let wire = ctx.model.add_const(name, value.into_arc_tensor())?;
+            ctx.finish(node, wire)
+        }
+        LiteOp::BroadcastTo => {
+            let shape = ctx.dims_input(node, 1)?;
+            let mut wire = x;
+            while ctx.shape(wire)?.len() < shape.len() {
+                wire = ctx.wire(&format!("{name}/rank"), AxisOp::Add(0), &[wire])?;
+            }
+            let op = MultiBroadcastTo { shape: shape.into_iter().collect() };
+            let wire = ctx.wire(name, op, &[wire])?;
+            ctx.finish(node, wire)
+        }
+        LiteOp::Tile => {
+            let multipliers = ctx.dims_input(node, 1)?;
+            let rank = ctx.shape(x)?.len();
+            ensure!(multipliers.len() == rank, "'{name}': {} repeats", multipliers.len());
+            let op = Tile { multipliers: multipliers.into_iter().collect() };
+            let wire = ctx.wire(name, op, &[x])?;
+            ctx.finish(node, wire)
+        }
         other => bail!("{} does not move axes", other.name()),
     }
 }
 
 pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
-    Ok(match op.builtin {
-        BuiltinOperator::RESHAPE => Some(LiteOp::Reshape),
-        BuiltinOperator::TRANSPOSE => Some(LiteOp::Transpose),
-        _ => None,
-    })
+    Ok(Some(match (op.builtin, &op.options) {
+        (BuiltinOperator::RESHAPE, _) => LiteOp::Reshape,
+        (BuiltinOperator::TRANSPOSE, _) => LiteOp::Transpose,
+        (BuiltinOperator::SQUEEZE, BuiltinOptions::Squeeze(o)) => {
+            LiteOp::Squeeze { axes: o.squeeze_dims.clone() }
+        }
+        (BuiltinOperator::SQUEEZE, _) => LiteOp::Squeeze { axes: vec![] },
+        (BuiltinOperator::EXPAND_DIMS, _) => LiteOp::ExpandDims,
+        (BuiltinOperator::SHAPE, BuiltinOptions::Shape(o)) => match o.out_type {
+            TensorType::Int64 => LiteOp::Shape { element: ElementType::I64 },
+            TensorType::Int32 => LiteOp::Shape { element: ElementType::I32 },
+            other => bail!("a shape of type {}", other.name()),
+        },
+        (BuiltinOperator::BROADCAST_TO, _) => LiteOp::BroadcastTo,
+        (BuiltinOperator::TILE, _) => LiteOp::Tile,
+        _ => return Ok(None),
+    }))
 }
 
 pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
+    use ElementType::{Bool, I8, I16};
+    let element = input_element(graph, node, 0);
     Ok(match &node.op {
         LiteOp::Reshape => {
             let target = node.inputs.get(1).copied().flatten();
@@ -107,13 +192,41 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         LiteOp::Transpose => {
             let input = node.inputs.first().copied().flatten();
             let version = match input.map_or(0, |t| graph.tensors[t].shape.len()) {
-                0..=4 => 1,
-                5 => 4,
+                0..=4 => version_of(element, &[(Bool, 3), (I16, 5), (I8, 2)]),
+                5 => version_of(element, &[(I16, 5)]).max(4),
                 6 => 6,
                 _ => 8,
             };
             TfliteOp::new(BuiltinOperator::TRANSPOSE, version, BuiltinOptions::Transpose)
         }
+        LiteOp::Squeeze { axes } => {
+            let options = BuiltinOptions::Squeeze(SqueezeOptions { squeeze_dims: axes.clone() });
+            TfliteOp::new(BuiltinOperator::SQUEEZE, 1, options)
+        }
+        LiteOp::ExpandDims => {
+            TfliteOp::new(BuiltinOperator::EXPAND_DIMS, 1, BuiltinOptions::ExpandDims)
+        }
+        LiteOp::Shape { element } => {
+            let options = BuiltinOptions::Shape(ShapeOptions { out_type: tensor_type(*element) });
+            TfliteOp::new(BuiltinOperator::SHAPE, 1, options)
+        }
+        LiteOp::BroadcastTo => {
+            let version = version_of(element, &[(I8, 3), (I16, 3)]).max(2);
+            TfliteOp::new(BuiltinOperator::BROADCAST_TO, version, BuiltinOptions::BroadcastTo)
+        }
+        LiteOp::Tile => {
+            let version = version_of(element, &[(I8, 3)]);
+            TfliteOp::new(BuiltinOperator::TILE, version, BuiltinOptions::Tile)
+        }
         other => bail!("{} does not move axes", other.name()),
     })
+}
+
+pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    if !matches!(node.op, LiteOp::BroadcastTo | LiteOp::Tile) {
+        return None;
+    }
+    let values = moved(&constant_i32(graph, node, 1)?, permutation)?;
+    let constant = i32_like(graph, node, 1, &values)?;
+    Some(passage(node.op.clone(), vec![(1, constant)], node, permutation))
 }

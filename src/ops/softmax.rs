@@ -9,17 +9,21 @@ use anyhow::bail;
 
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let Some(op) = node.op_as::<Softmax>() else { return Ok(None) };
-    let element = ctx.element(node.inputs[0])?;
-    ensure!(element == ElementType::F32, "softmax of {element}");
+    let to = ctx.element(node.inputs[0])?;
+    ensure!(matches!(to, ElementType::F32 | ElementType::F16), "softmax of {to}");
+    let element = ElementType::F32;
     let &[axis] = op.axes.as_slice() else { bail!("softmax over the axes {:?}", op.axes) };
     let lite = match op.kind {
         SoftmaxKind::Softmax => LiteOp::Softmax { beta: 1.0 },
         SoftmaxKind::LogSoftmax => LiteOp::LogSoftmax,
     };
-    let input = ctx.tensor(node.inputs[0])?;
+    let input = ctx.tensor_as(node.inputs[0], element)?;
     let shape = ctx.shape(node.inputs[0])?;
     if axis + 1 == shape.len() {
-        return ctx.emit_result(node, lite, &[input]).map(Some);
+        let result = ctx.emit(&node.name, lite, &[input], element, &shape);
+        let result = ctx.cast(&node.name, result, to);
+        ctx.bind(node, result);
+        return Ok(Some(()));
     }
     let last = shape.len() - 1;
     let mut swap: Vec<usize> = (0..shape.len()).collect();
@@ -29,6 +33,7 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let name = format!("{}/softmax", node.name);
     let result = ctx.emit(&name, lite, &[moved], element, &moved_shape);
     let result = ctx.transpose(&node.name, result, &moved_shape, &swap);
+    let result = ctx.cast(&node.name, result, to);
     ctx.bind(node, result);
     Ok(Some(()))
 }
@@ -64,7 +69,7 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
     })
 }
 
-pub fn write(node: &Node) -> Result<TfliteOp> {
+pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     Ok(match &node.op {
         LiteOp::Softmax { beta } => TfliteOp::new(
             BuiltinOperator::SOFTMAX,
@@ -76,4 +81,11 @@ pub fn write(node: &Node) -> Result<TfliteOp> {
         }
         other => bail!("{} is not a softmax", other.name()),
     })
+}
+
+pub fn permute(_graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    let last = permutation.len().checked_sub(1)?;
+    let op = node.op.clone();
+    let stays = permutation[last] == last;
+    stays.then(|| Passage { op, constants: vec![], outputs: vec![permutation.to_vec()] })
 }

@@ -1,6 +1,7 @@
 //! Rewrites of a lite graph that keep its meaning and make it smaller or faster.
 
 mod fuse;
+mod layout;
 mod prune;
 
 use crate::graph::{Model, Subgraph};
@@ -8,7 +9,9 @@ use crate::graph::{Model, Subgraph};
 type Pass = fn(&mut Subgraph);
 
 /// In this order:
-const PASSES: [Pass; 6] = [
+const PASSES: [Pass; 7] = [
+    // first: transposes hide producers from the fusing passes
+    layout::sink_transposes,
     // before activations: an activation follows the bias, not the product
     fuse::bias_into_product,
     // before activations are fused: RELU6 is one op only once its two bounds are one

@@ -102,8 +102,21 @@ fn subgraph(
         }
     }
     result.inputs = graph.inputs.iter().filter_map(id).collect();
+    fill_empty_constants(&mut result);
     result.outputs = graph.outputs.iter().filter_map(id).collect();
     Ok(result)
+}
+
+/// A constant of no elements has no buffer; what nothing computes and is empty is such.
+fn fill_empty_constants(graph: &mut Subgraph) {
+    let computed = graph.nodes.iter().flat_map(|n| &n.outputs).chain(&graph.inputs);
+    let computed: std::collections::HashSet<TensorId> = computed.copied().collect();
+    for (id, tensor) in graph.tensors.iter_mut().enumerate() {
+        let empty = tensor.known_shape().is_some_and(|s| s.contains(&0));
+        if empty && tensor.data.is_none() && !computed.contains(&id) {
+            tensor.data = Some(bytes::Bytes::new());
+        }
+    }
 }
 
 fn convert_tensor(model: &file::Model, tensor: &file::Tensor) -> Result<Tensor> {

@@ -101,6 +101,8 @@ fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
             Some("functions defined inside the model are not supported; inline them".to_string())
         } else if !KNOWN_DOMAINS.contains(&node.domain.as_str()) {
             Some(format!("custom domain '{}'", node.domain))
+        } else if node.op_type == "Swish" && alpha(node) != 1.0 {
+            Some("the runtime takes the alpha of Swish for 1".to_string())
         } else if !registry.contains_key(&node.op_type) {
             Some("no implementation in the runtime".to_string())
         } else {
@@ -112,6 +114,10 @@ fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
         walk(graph, &reason, &mut found);
     }
     found
+}
+
+fn alpha(node: &pb::NodeProto) -> f32 {
+    node.attribute.iter().find(|a| a.name == "alpha").map_or(1.0, |a| a.f)
 }
 
 fn node_name(node: &pb::NodeProto) -> &str {

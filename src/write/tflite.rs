@@ -1,7 +1,7 @@
 //! LiteGraph → `.tflite`. The same graph gives the same bytes.
 
 use crate::data::preprocessing::{Channels, Preprocessing};
-use crate::format::tflite::{self as file, QuantizationDetails, TensorType};
+use crate::format::tflite::{self as file, QuantizationDetails};
 use crate::format::tflite_metadata::{
     self as metadata, AssociatedFile, AssociatedFileType, ColorSpace, Content, ModelMetadata,
     ProcessUnit, SubGraphMetadata, TensorMetadata,
@@ -155,7 +155,7 @@ impl FileWriter {
         let shape_signature = if signature == shape { vec![] } else { signature };
         Ok(file::Tensor {
             shape,
-            tensor_type: tensor_type(tensor.element),
+            tensor_type: ops::tensor_type(tensor.element),
             buffer: tensor.data.clone().map_or(0, |data| self.buffer(data)),
             name: tensor.name.clone(),
             quantization: tensor.quantization.as_ref().map(quantization).transpose()?,
@@ -164,21 +164,6 @@ impl FileWriter {
             has_rank: true,
             variant_tensors: vec![],
         })
-    }
-}
-
-fn tensor_type(element: ElementType) -> TensorType {
-    match element {
-        ElementType::F32 => TensorType::Float32,
-        ElementType::F16 => TensorType::Float16,
-        ElementType::I4 => TensorType::Int4,
-        ElementType::I8 => TensorType::Int8,
-        ElementType::U8 => TensorType::UInt8,
-        ElementType::I16 => TensorType::Int16,
-        ElementType::I32 => TensorType::Int32,
-        ElementType::I64 => TensorType::Int64,
-        ElementType::Bool => TensorType::Bool,
-        ElementType::String => TensorType::String,
     }
 }
 

@@ -7,7 +7,7 @@ mod op;
 mod unsupported;
 mod validate;
 
-pub use op::{Activation, BinaryOp, LiteOp, ReduceOp, UnaryOp};
+pub use op::{Activation, BinaryOp, LiteOp, Padding, PoolKind, ReduceOp, UnaryOp};
 pub use unsupported::{UnsupportedOp, unsupported_text};
 
 use bytes::Bytes;

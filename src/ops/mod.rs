@@ -16,6 +16,7 @@ mod runtime_version;
 mod shape;
 mod slice;
 mod softmax;
+mod window;
 
 use crate::format::tflite::{BuiltinOperator, BuiltinOptions};
 use crate::graph::{Dim, ElementType, LiteOp, Node, Subgraph, Tensor, TensorId};

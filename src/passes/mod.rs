@@ -9,11 +9,15 @@ use crate::graph::{Model, Subgraph};
 type Pass = fn(&mut Subgraph);
 
 /// In this order:
-const PASSES: [Pass; 7] = [
+const PASSES: [Pass; 10] = [
     // first: transposes hide producers from the fusing passes
     layout::sink_transposes,
+    // after transposes sank as far as they could
+    layout::flatten_untransposed,
     // before activations: an activation follows the bias, not the product
     fuse::bias_into_product,
+    fuse::scale_into_weights,
+    fuse::mean_of_sum,
     // before activations are fused: RELU6 is one op only once its two bounds are one
     fuse::clamp_into_activation,
     fuse::activation_into_producer,

@@ -202,23 +202,42 @@ fn float_values(value: &tract::Tensor) -> Result<Vec<f32>> {
     Ok(value.as_bytes().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }
 
-/// The einsum that tract makes of a 1 × 1 convolution of NCHW data is a CONV_2D again.
+/// The einsum that tract makes of a 1 × 1 convolution is a CONV_2D again; tract may have dropped a batch
+/// axis of 1 on either side.
 fn lower_pointwise(ctx: &mut LowerContext, node: &TypedNode, op: &EinSum) -> Result<Option<()>> {
     let &[data, kernel] = node.inputs.as_slice() else { return Ok(None) };
     let (shape, kernel_shape) = (ctx.shape(data)?, ctx.shape(kernel)?);
     let result = ctx.shape(OutletId::new(node.id, 0))?;
-    if shape.len() != 4 || kernel_shape.len() != 2 || result.len() != 4 || op.q_params.is_some() {
+    let format = |shape: &[TDim]| match shape.len() {
+        3 => Some(DataFormat::CHW),
+        4 => Some(DataFormat::NCHW),
+        _ => None,
+    };
+    let (Some(format), Some(result_format)) = (format(&shape), format(&result)) else {
+        return Ok(None);
+    };
+    if kernel_shape.len() != 2 || op.q_params.is_some() {
         return Ok(None);
     }
     if ctx.constant(kernel).is_none() || ctx.element(data)? != ElementType::F32 {
         return Ok(None);
     }
+    // positions from the end: W 1, H 2, channels 3, batch 4
+    let from_end = |rank: usize, at: usize| rank - at;
+    let one = TDim::from(1);
     let mut order = [0, 0];
     for axis in op.axes.iter_all_axes() {
         match (&*axis.inputs[0], &*axis.inputs[1], &*axis.outputs[0]) {
-            ([1], [inner], []) => order[1] = *inner,
-            ([], [outer], [1]) => order[0] = *outer,
-            ([at], [], [to]) if at == to && *at != 1 => {}
+            (&[at], &[inner], []) if from_end(shape.len(), at) == 3 => order[1] = inner,
+            ([], &[outer], &[to]) if from_end(result.len(), to) == 3 => order[0] = outer,
+            (&[at], [], &[to]) => {
+                let (at, to) = (from_end(shape.len(), at), from_end(result.len(), to));
+                if at != to || at == 3 {
+                    return Ok(None);
+                }
+            }
+            (&[0], [], []) if shape.len() == 4 && shape[0] == one => {}
+            ([], [], &[0]) if result.len() == 4 && result[0] == one => {}
             _ => return Ok(None),
         }
     }
@@ -228,7 +247,7 @@ fn lower_pointwise(ctx: &mut LowerContext, node: &TypedNode, op: &EinSum) -> Res
     let sizes = order.map(|axis| kernel_shape[axis].to_usize());
     let [Ok(outputs), Ok(inputs)] = sizes else { return Ok(None) };
     let spec = PoolSpec::new(
-        DataFormat::NCHW,
+        format,
         [1, 1].as_slice().into(),
         PaddingSpec::Valid,
         None,
@@ -251,9 +270,9 @@ fn lower_pointwise(ctx: &mut LowerContext, node: &TypedNode, op: &EinSum) -> Res
         dilations: [1, 1],
         activation: Activation::None,
     };
-    let result = channels_last_shape(&result, spec.data_format);
+    let result = channels_last_shape(&result, result_format);
     let y = ctx.emit(name, lite, &[x, weights, bias], ElementType::F32, &result);
-    bind_channels_last(ctx, node, y, spec.data_format).map(Some)
+    bind_channels_last(ctx, node, y, result_format).map(Some)
 }
 
 /// One spatial axis of a transposed convolution.

@@ -11,6 +11,7 @@ mod gather;
 mod matmul;
 mod pool;
 mod reduce;
+mod reshape_passage;
 mod resize;
 mod runtime_version;
 mod shape;
@@ -24,6 +25,7 @@ use crate::tract::{
     self, AxisOp, DatumType, DimLike, IntoArcTensor, OutletId, SpecialOps, TDim, TypedModel,
     TypedNode, TypedOp,
 };
+pub use reshape_passage::{reshape_untransposed, target_constant};
 pub use runtime_version::oldest_runtime;
 
 use anyhow::{Context, Result, anyhow, ensure};

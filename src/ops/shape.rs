@@ -118,6 +118,9 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     })
 }
 
-pub fn permute(_graph: &Subgraph, _node: &Node, _permutation: &[usize]) -> Option<Passage> {
+pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    if node.op == LiteOp::Reshape {
+        return super::reshape_passage::permute(graph, node, permutation);
+    }
     None
 }

@@ -33,6 +33,20 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         }
         return ctx.emit_result(node, LiteOp::Pad, &inputs).map(Some);
     }
+    if let Some(op) = node.op_as::<Slice>() {
+        let (Ok(start), Ok(end)) = (op.start.to_i64(), op.end.to_i64()) else { return Ok(None) };
+        let element = ctx.element(node.inputs[0])?;
+        ensure!(element == ElementType::F32, "SLICE of {element}");
+        let rank = ctx.shape(node.inputs[0])?.len();
+        let (mut begin, mut size) = (vec![0; rank], vec![-1; rank]);
+        ensure!(op.axis < rank && start >= 0 && end >= start, "a slice from {start} to {end}");
+        begin[op.axis] = i32::try_from(start)?;
+        size[op.axis] = i32::try_from(end - start)?;
+        let begin = ctx.add_i32_constant(&format!("{}/begin", node.name), &begin);
+        let size = ctx.add_i32_constant(&format!("{}/size", node.name), &size);
+        let input = ctx.tensor(node.inputs[0])?;
+        return ctx.emit_result(node, LiteOp::Slice, &[input, begin, size]).map(Some);
+    }
     Ok(None)
 }
 

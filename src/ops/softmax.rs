@@ -11,13 +11,23 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let Some(op) = node.op_as::<Softmax>() else { return Ok(None) };
     let element = ctx.element(node.inputs[0])?;
     ensure!(element == ElementType::F32, "softmax of {element}");
-    let &[axis] = op.axes.as_slice() else { bail!("softmax over the axes {:?}", op.axes) };
     let lite = match op.kind {
         SoftmaxKind::Softmax => LiteOp::Softmax { beta: 1.0 },
         SoftmaxKind::LogSoftmax => LiteOp::LogSoftmax,
     };
     let input = ctx.tensor(node.inputs[0])?;
     let shape = ctx.shape(node.inputs[0])?;
+    let first = op.axes.first().copied().unwrap_or(0);
+    if op.axes.len() > 1 && op.axes.iter().copied().eq(first..shape.len()) {
+        let mut flat = shape[..first].to_vec();
+        flat.push(shape[first..].iter().product());
+        let rows = ctx.reshape(&format!("{}/rows", node.name), input, &shape, &flat)?;
+        let result = ctx.emit(&format!("{}/softmax", node.name), lite, &[rows], element, &flat);
+        let result = ctx.reshape(&node.name, result, &flat, &shape)?;
+        ctx.bind(node, result);
+        return Ok(Some(()));
+    }
+    let &[axis] = op.axes.as_slice() else { bail!("softmax over the axes {:?}", op.axes) };
     if axis + 1 == shape.len() {
         return ctx.emit_result(node, lite, &[input]).map(Some);
     }

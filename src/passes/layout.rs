@@ -17,6 +17,74 @@ pub fn sink_transposes(graph: &mut Subgraph) {
     merge_transposes(graph);
 }
 
+/// TRANSPOSE of a RESHAPE of a TRANSPOSE goes before the RESHAPE where it moves whole axes, and merges there.
+pub fn hoist_transposes(graph: &mut Subgraph) {
+    let mut hoisted = false;
+    for outer in 0..graph.nodes.len() {
+        hoisted |= hoist(graph, outer).is_some();
+    }
+    if hoisted {
+        sink_transposes(graph);
+    }
+}
+
+fn hoist(graph: &mut Subgraph, outer: usize) -> Option<()> {
+    let producers = producers(graph);
+    let result = *graph.nodes[outer].outputs.first()?;
+    let (permutation, middle) = transposed(graph, &producers, result)?;
+    let reshape = producers[middle]?;
+    let source = graph.nodes[reshape].inputs.first().copied().flatten()?;
+    transposed(graph, &producers, source)?;
+    if graph.nodes[reshape].op != LiteOp::Reshape || graph.reader_count(middle) != 1 {
+        return None;
+    }
+    let (from, to) = (graph.tensors[source].shape.clone(), graph.tensors[middle].shape.clone());
+    let (shape, back) = ops::reshape_untransposed(&to, &from, &inverse(&permutation))?;
+    let name = graph.tensors[result].name.clone();
+    let target = graph.tensors[result].shape.clone();
+    let target = ops::target_constant(format!("{name}/shape"), &target)?;
+    let target = graph.add_tensor(target);
+    let moved = Tensor { name: format!("{name}/moved"), ..graph.tensors[source].clone() };
+    let moved = graph.add_tensor(Tensor { shape, origin: None, ..moved });
+    let constant = permutation_constant(graph, &inverse(&back));
+    graph.nodes[reshape] = Node {
+        op: LiteOp::Transpose,
+        inputs: vec![Some(source), Some(constant)],
+        outputs: vec![moved],
+    };
+    graph.nodes[outer].op = LiteOp::Reshape;
+    graph.nodes[outer].inputs = vec![Some(moved), Some(target)];
+    Some(())
+}
+
+fn inverse(permutation: &[usize]) -> Vec<usize> {
+    let mut inverse = vec![0; permutation.len()];
+    permutation.iter().enumerate().for_each(|(axis, &p)| inverse[p] = axis);
+    inverse
+}
+
+/// TRANSPOSE that moves only axes of size 1 is a RESHAPE.
+pub fn transposes_to_reshapes(graph: &mut Subgraph) {
+    let producers = producers(graph);
+    for node in 0..graph.nodes.len() {
+        let Some(&result) = graph.nodes[node].outputs.first() else { continue };
+        let Some((permutation, source)) = transposed(graph, &producers, result) else { continue };
+        let shape = &graph.tensors[source].shape;
+        if shape.len() != permutation.len() {
+            continue;
+        }
+        let moving: Vec<usize> =
+            permutation.iter().copied().filter(|&p| shape[p] != Dim::Known(1)).collect();
+        let name = format!("{}/shape", graph.tensors[result].name);
+        let target = ops::target_constant(name, &graph.tensors[result].shape);
+        if let (true, Some(target)) = (moving.is_sorted(), target) {
+            let target = graph.add_tensor(target);
+            graph.nodes[node].op = LiteOp::Reshape;
+            graph.nodes[node].inputs = vec![Some(source), Some(target)];
+        }
+    }
+}
+
 /// RESHAPE of a TRANSPOSE reads what was transposed, where only axes of size 1 move, and where a flat
 /// row goes into constant weights, whose columns move instead.
 pub fn flatten_untransposed(graph: &mut Subgraph) {

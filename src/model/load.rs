@@ -89,7 +89,7 @@ impl LoadedModel {
         let at = || self.path.display().to_string();
         match &self.graph {
             Graph::Onnx(_) => {
-                let loaded = self.typed()?;
+                let loaded = self.typed(onnx::load)?;
                 Plan::new(loaded.model, &loaded.inputs, &loaded.outputs).with_context(at)
             }
             Graph::Lite(graph) => plan_lite(graph).with_context(at),
@@ -103,7 +103,7 @@ impl LoadedModel {
     pub fn lite_graph(&self) -> Result<graph::Model> {
         match &self.graph {
             Graph::Onnx(proto) => {
-                let loaded = self.typed()?;
+                let loaded = self.typed(onnx::load_to_lower)?;
                 let mut lite = guard::catch_panic("converting the graph", || {
                     lower::lower(&loaded.model, &loaded.inputs, &loaded.outputs)
                 })
@@ -118,10 +118,12 @@ impl LoadedModel {
         }
     }
 
-    fn typed(&self) -> Result<onnx::Loaded> {
+    fn typed(
+        &self,
+        load: fn(pb::ModelProto, Option<&Path>) -> Result<onnx::Loaded>,
+    ) -> Result<onnx::Loaded> {
         let Graph::Onnx(proto) = &self.graph else { bail!("not an ONNX model") };
-        onnx::load((**proto).clone(), self.path.parent())
-            .with_context(|| self.path.display().to_string())
+        load((**proto).clone(), self.path.parent()).with_context(|| self.path.display().to_string())
     }
 }
 

@@ -14,12 +14,14 @@ mod normalize;
 mod pad;
 mod pool;
 mod reduce;
+mod reshape_passage;
 mod resize;
 mod runtime_version;
 mod scatter;
 mod shape;
 mod slice;
 mod softmax;
+mod window;
 
 use crate::format::tflite::{BuiltinOperator, BuiltinOptions, TensorType};
 use crate::graph::{Dim, ElementType, LiteOp, Node, Subgraph, Tensor, TensorId};
@@ -27,6 +29,7 @@ use crate::tract::{
     self, AxisOp, DatumType, DimLike, IntoArcTensor, OutletId, SpecialOps, TDim, TypedModel,
     TypedNode, TypedOp,
 };
+pub use reshape_passage::{reshape_untransposed, target_constant};
 pub use runtime_version::oldest_runtime;
 
 use anyhow::{Context, Result, anyhow, ensure};

@@ -223,6 +223,9 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
 }
 
 pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    if node.op == LiteOp::Reshape {
+        return super::reshape_passage::permute(graph, node, permutation);
+    }
     if !matches!(node.op, LiteOp::BroadcastTo | LiteOp::Tile) {
         return None;
     }

@@ -12,13 +12,24 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let to = ctx.element(node.inputs[0])?;
     ensure!(matches!(to, ElementType::F32 | ElementType::F16), "softmax of {to}");
     let element = ElementType::F32;
-    let &[axis] = op.axes.as_slice() else { bail!("softmax over the axes {:?}", op.axes) };
     let lite = match op.kind {
         SoftmaxKind::Softmax => LiteOp::Softmax { beta: 1.0 },
         SoftmaxKind::LogSoftmax => LiteOp::LogSoftmax,
     };
     let input = ctx.tensor_as(node.inputs[0], element)?;
     let shape = ctx.shape(node.inputs[0])?;
+    let first = op.axes.first().copied().unwrap_or(0);
+    if op.axes.len() > 1 && op.axes.iter().copied().eq(first..shape.len()) {
+        let mut flat = shape[..first].to_vec();
+        flat.push(shape[first..].iter().product());
+        let rows = ctx.reshape(&format!("{}/rows", node.name), input, &shape, &flat)?;
+        let result = ctx.emit(&format!("{}/softmax", node.name), lite, &[rows], element, &flat);
+        let result = ctx.reshape(&node.name, result, &flat, &shape)?;
+        let result = ctx.cast(&node.name, result, to);
+        ctx.bind(node, result);
+        return Ok(Some(()));
+    }
+    let &[axis] = op.axes.as_slice() else { bail!("softmax over the axes {:?}", op.axes) };
     if axis + 1 == shape.len() {
         let result = ctx.emit(&node.name, lite, &[input], element, &shape);
         let result = ctx.cast(&node.name, result, to);

@@ -28,6 +28,158 @@ pub fn bias_into_product(graph: &mut Subgraph) {
     }
 }
 
+/// ADD, SUB, MUL and DIV of a constant, one value or one a channel, go into the weights and bias of the
+/// product or convolution before them.
+pub fn scale_into_weights(graph: &mut Subgraph) {
+    for product in 0..graph.nodes.len() {
+        while fold_reader(graph, product).is_some() {}
+    }
+}
+
+fn fold_reader(graph: &mut Subgraph, product: usize) -> Option<()> {
+    let node = &graph.nodes[product];
+    let (channel_axis, bias_place) = match node.op {
+        LiteOp::FullyConnected { activation: Activation::None, .. }
+        | LiteOp::Conv2D { activation: Activation::None, .. } => (0, 2),
+        LiteOp::DepthwiseConv2D { activation: Activation::None, .. } => (3, 2),
+        LiteOp::Conv3D { activation: Activation::None, .. } => (4, 2),
+        LiteOp::TransposeConv { activation: Activation::None, .. } => (0, 3),
+        _ => return None,
+    };
+    let result = *node.outputs.first()?;
+    let reader = reader_of_result(graph, product)?;
+    let LiteOp::Binary { op, activation } = graph.nodes[reader].op else { return None };
+    let &[Some(left), Some(right)] = graph.nodes[reader].inputs.as_slice() else { return None };
+    let is_left = left == result;
+    let constant = if is_left { right } else { left };
+
+    let weights_id = node.inputs.get(1).copied().flatten()?;
+    let weights = &graph.tensors[weights_id];
+    let shape = weights.known_shape()?;
+    let &channels = shape.get(channel_axis)?;
+    let mut values = weights.f32_values()?;
+    let operand = channel_values(graph, constant, channels, graph.tensors[result].shape.len())?;
+    let bias_id = node.inputs.get(bias_place).copied().flatten();
+    let bias = match bias_id {
+        Some(bias) => graph.tensors[bias].f32_values()?,
+        None => vec![0.0; channels],
+    };
+    if bias.len() != channels || !operand.iter().all(|v| v.is_finite()) {
+        return None;
+    }
+    let scale: Option<fn(f32, f32) -> f32> = match (op, is_left) {
+        (BinaryOp::Add, _) | (BinaryOp::Sub, true) => None,
+        (BinaryOp::Sub, false) => Some(|w, _| -w),
+        (BinaryOp::Mul, _) => Some(|w, v| w * v),
+        (BinaryOp::Div, true) => Some(|w, v| w / v),
+        _ => return None,
+    };
+    let with_operand = |(&b, &v): (&f32, &f32)| match op {
+        BinaryOp::Add => b + v,
+        BinaryOp::Sub if is_left => b - v,
+        BinaryOp::Sub => v - b,
+        BinaryOp::Mul => b * v,
+        _ => b / v,
+    };
+    let bias: Vec<f32> = bias.iter().zip(&operand).map(with_operand).collect();
+    if let Some(scale) = scale {
+        let inner: usize = shape[channel_axis + 1..].iter().product();
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = scale(*value, operand[i / inner % channels]);
+        }
+    }
+    if !bias.iter().chain(&values).all(|v| v.is_finite()) {
+        return None;
+    }
+
+    let bytes = |values: &[f32]| -> Bytes {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
+    };
+    let scaled = scale.map(|_| Tensor { data: Some(bytes(&values)), ..weights.clone() });
+    let name = bias_id.map_or(constant, |id| id);
+    let name = format!("{}/folded", graph.tensors[name].name.trim_end_matches("/folded"));
+    let bias = Tensor::constant(name, ElementType::F32, &[channels], bytes(&bias));
+    let bias = graph.add_tensor(bias);
+    if let Some(scaled) = scaled {
+        let scaled = graph.add_tensor(scaled);
+        graph.nodes[product].inputs[1] = Some(scaled);
+    }
+    let node = &mut graph.nodes[product];
+    node.inputs.truncate(bias_place);
+    node.inputs.push(Some(bias));
+    if let Some(own) = node.op.activation_mut() {
+        *own = activation;
+    }
+    take_over_result(graph, product, reader);
+    Some(())
+}
+
+/// A float32 constant as one value a channel: it is `[…1, channels]` or a single value, of at most `rank` axes.
+fn channel_values(
+    graph: &Subgraph,
+    constant: TensorId,
+    channels: usize,
+    rank: usize,
+) -> Option<Vec<f32>> {
+    let tensor = &graph.tensors[constant];
+    let values = tensor.f32_values()?;
+    let shape = tensor.known_shape()?;
+    if shape.len() > rank {
+        return None;
+    }
+    if let &[one] = values.as_slice() {
+        return Some(vec![one; channels]);
+    }
+    let (&last, leading) = shape.split_last()?;
+    (last == channels && leading.iter().all(|&d| d == 1)).then_some(values)
+}
+
+/// SUM, then MUL or DIV that makes a mean of it, is MEAN.
+pub fn mean_of_sum(graph: &mut Subgraph) {
+    for sum in 0..graph.nodes.len() {
+        if let Some(reader) = mean_reader(graph, sum) {
+            if let LiteOp::Reduce { op, .. } = &mut graph.nodes[sum].op {
+                *op = ReduceOp::Mean;
+            }
+            take_over_result(graph, sum, reader);
+        }
+    }
+}
+
+/// The node that divides the sum by how many values it is of.
+fn mean_reader(graph: &Subgraph, sum: usize) -> Option<usize> {
+    let node = &graph.nodes[sum];
+    let LiteOp::Reduce { op: ReduceOp::Sum, .. } = node.op else { return None };
+    let result = *node.outputs.first()?;
+    let source = &graph.tensors[node.inputs.first().copied().flatten()?];
+    let axes = graph.tensors[node.inputs.get(1).copied().flatten()?].i32_values()?;
+    let mut count = 1usize;
+    for (i, &axis) in axes.iter().enumerate() {
+        if axes[..i].contains(&axis) {
+            return None;
+        }
+        let axis = usize::try_from(axis).ok()?;
+        count = count.checked_mul(source.shape.get(axis)?.known()?)?;
+    }
+    let reader = reader_of_result(graph, sum)?;
+    let LiteOp::Binary { op, activation: Activation::None } = graph.nodes[reader].op else {
+        return None;
+    };
+    let &[Some(left), Some(right)] = graph.nodes[reader].inputs.as_slice() else { return None };
+    let constant = if left == result { right } else { left };
+    let tensor = &graph.tensors[constant];
+    let &[value] = tensor.f32_values()?.as_slice() else { return None };
+    if tensor.shape.len() > graph.tensors[result].shape.len() || count == 0 {
+        return None;
+    }
+    let is_mean = match op {
+        BinaryOp::Mul => value == (count as f32).recip(),
+        BinaryOp::Div => left == result && value == count as f32,
+        _ => false,
+    };
+    is_mean.then_some(reader)
+}
+
 /// MAXIMUM and MINIMUM with the bounds of a TFLite activation become that activation.
 pub fn clamp_into_activation(graph: &mut Subgraph) {
     for first in 0..graph.nodes.len() {
@@ -76,6 +228,10 @@ pub fn activation_into_producer(graph: &mut Subgraph) {
         else {
             continue;
         };
+        // LiteRT's kernel has the field and takes nothing but NONE
+        if let LiteOp::Concatenation { .. } = graph.nodes[producer].op {
+            continue;
+        }
         let Some(reader) = reader_of_result(graph, producer) else { continue };
         let activation = match graph.nodes[reader].op {
             LiteOp::Unary(UnaryOp::Relu) => Activation::Relu,
@@ -100,6 +256,20 @@ pub fn merge_reshapes(graph: &mut Subgraph) {
         let Some(first) = graph.producer(middle) else { continue };
         if graph.nodes[first].op == LiteOp::Reshape {
             graph.nodes[second].inputs[0] = graph.nodes[first].inputs[0];
+        }
+    }
+    for reshape in 0..graph.nodes.len() {
+        let node = &graph.nodes[reshape];
+        let (Some(&Some(input)), Some(&output)) = (node.inputs.first(), node.outputs.first())
+        else {
+            continue;
+        };
+        let (from, to) = (&graph.tensors[input].shape, &graph.tensors[output].shape);
+        // symbols of a foreign file are equal by place, not by value: one is certain by the volume
+        let same = from == to && to.iter().filter(|d| d.known().is_none()).count() <= 1;
+        if node.op == LiteOp::Reshape && same && !graph.outputs.contains(&output) {
+            let readers = graph.nodes.iter_mut().flat_map(|n| &mut n.inputs);
+            readers.filter(|i| **i == Some(output)).for_each(|i| *i = Some(input));
         }
     }
 }

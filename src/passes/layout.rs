@@ -17,6 +17,163 @@ pub fn sink_transposes(graph: &mut Subgraph) {
     merge_transposes(graph);
 }
 
+/// TRANSPOSE of a RESHAPE of a TRANSPOSE goes before the RESHAPE where it moves whole axes, and merges there.
+pub fn hoist_transposes(graph: &mut Subgraph) {
+    let mut hoisted = false;
+    for outer in 0..graph.nodes.len() {
+        hoisted |= hoist(graph, outer).is_some();
+    }
+    if hoisted {
+        sink_transposes(graph);
+    }
+}
+
+fn hoist(graph: &mut Subgraph, outer: usize) -> Option<()> {
+    let producers = producers(graph);
+    let result = *graph.nodes[outer].outputs.first()?;
+    let (permutation, middle) = transposed(graph, &producers, result)?;
+    let reshape = producers[middle]?;
+    let source = graph.nodes[reshape].inputs.first().copied().flatten()?;
+    transposed(graph, &producers, source)?;
+    if graph.nodes[reshape].op != LiteOp::Reshape || graph.reader_count(middle) != 1 {
+        return None;
+    }
+    let (from, to) = (graph.tensors[source].shape.clone(), graph.tensors[middle].shape.clone());
+    let (shape, back) = ops::reshape_untransposed(&to, &from, &inverse(&permutation))?;
+    let name = graph.tensors[result].name.clone();
+    let target = graph.tensors[result].shape.clone();
+    let target = ops::target_constant(format!("{name}/shape"), &target)?;
+    let target = graph.add_tensor(target);
+    let moved = Tensor { name: format!("{name}/moved"), ..graph.tensors[source].clone() };
+    let moved = graph.add_tensor(Tensor { shape, origin: None, ..moved });
+    let constant = permutation_constant(graph, &inverse(&back));
+    graph.nodes[reshape] = Node {
+        op: LiteOp::Transpose,
+        inputs: vec![Some(source), Some(constant)],
+        outputs: vec![moved],
+    };
+    graph.nodes[outer].op = LiteOp::Reshape;
+    graph.nodes[outer].inputs = vec![Some(moved), Some(target)];
+    Some(())
+}
+
+fn inverse(permutation: &[usize]) -> Vec<usize> {
+    let mut inverse = vec![0; permutation.len()];
+    permutation.iter().enumerate().for_each(|(axis, &p)| inverse[p] = axis);
+    inverse
+}
+
+/// TRANSPOSE that moves only axes of size 1 is a RESHAPE.
+pub fn transposes_to_reshapes(graph: &mut Subgraph) {
+    let producers = producers(graph);
+    for node in 0..graph.nodes.len() {
+        let Some(&result) = graph.nodes[node].outputs.first() else { continue };
+        let Some((permutation, source)) = transposed(graph, &producers, result) else { continue };
+        let shape = &graph.tensors[source].shape;
+        if shape.len() != permutation.len() {
+            continue;
+        }
+        let moving: Vec<usize> =
+            permutation.iter().copied().filter(|&p| shape[p] != Dim::Known(1)).collect();
+        let name = format!("{}/shape", graph.tensors[result].name);
+        let target = ops::target_constant(name, &graph.tensors[result].shape);
+        if let (true, Some(target)) = (moving.is_sorted(), target) {
+            let target = graph.add_tensor(target);
+            graph.nodes[node].op = LiteOp::Reshape;
+            graph.nodes[node].inputs = vec![Some(source), Some(target)];
+        }
+    }
+}
+
+/// RESHAPE of a TRANSPOSE reads what was transposed, where only axes of size 1 move, and where a flat
+/// row goes into constant weights, whose columns move instead.
+pub fn flatten_untransposed(graph: &mut Subgraph) {
+    let producers = producers(graph);
+    for reshape in 0..graph.nodes.len() {
+        if graph.nodes[reshape].op != LiteOp::Reshape {
+            continue;
+        }
+        let Some(Some(input)) = graph.nodes[reshape].inputs.first().copied() else { continue };
+        let Some((permutation, source)) = transposed(graph, &producers, input) else { continue };
+        let shape = graph.tensors[source].shape.clone();
+        if shape.len() != permutation.len() {
+            continue;
+        }
+        let moving: Vec<usize> =
+            permutation.iter().copied().filter(|&p| shape[p] != Dim::Known(1)).collect();
+        if moving.is_sorted() || move_weight_columns(graph, reshape, &permutation, &shape).is_some()
+        {
+            graph.nodes[reshape].inputs[0] = Some(source);
+        }
+    }
+}
+
+/// Reorders the columns of the FULLY_CONNECTED that alone reads the flat rows of `reshape`, so that rows
+/// of `shape` fit it as those of its permutation did.
+fn move_weight_columns(
+    graph: &mut Subgraph,
+    reshape: usize,
+    permutation: &[usize],
+    shape: &[Dim],
+) -> Option<()> {
+    let sizes: Vec<usize> = shape.iter().skip(1).map(Dim::known).collect::<Option<_>>()?;
+    let columns = sizes.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    let mut rows = *graph.nodes[reshape].outputs.first()?;
+    let flat = &graph.tensors[rows].shape;
+    if permutation.first() != Some(&0) || flat.len() != 2 || flat[1] != Dim::Known(columns) {
+        return None;
+    }
+    let product = loop {
+        if graph.reader_count(rows) != 1 {
+            return None;
+        }
+        let reader = graph.nodes.iter().position(|n| n.inputs.contains(&Some(rows)))?;
+        let node = &graph.nodes[reader];
+        if let LiteOp::FullyConnected { .. } = node.op {
+            break reader;
+        }
+        let LiteOp::Unary(_) = node.op else { return None };
+        rows = *node.outputs.first()?;
+    };
+    let node = &graph.nodes[product];
+    let weights = node.inputs.get(1).copied().flatten()?;
+    let tensor = &graph.tensors[weights];
+    if node.inputs.first() != Some(&Some(rows))
+        || tensor.shape.get(1) != Some(&Dim::Known(columns))
+        || tensor.shape.len() != 2
+        || tensor.element != ElementType::F32
+        || columns == 0
+    {
+        return None;
+    }
+    let mut strides = vec![1; sizes.len()];
+    for axis in (0..sizes.len().saturating_sub(1)).rev() {
+        strides[axis] = strides[axis + 1] * sizes[axis + 1];
+    }
+    let mut places = vec![0];
+    for &axis in &permutation[1..] {
+        let (size, stride) = (sizes[axis - 1], strides[axis - 1]);
+        places = places.iter().flat_map(|&p| (0..size).map(move |i| p + i * stride)).collect();
+    }
+    let data = tensor.data.as_ref()?;
+    let mut moved = vec![0u8; data.len()];
+    let rows = data.chunks_exact(columns * 4).zip(moved.chunks_exact_mut(columns * 4));
+    for (from, to) in rows {
+        for (column, &place) in from.as_chunks::<4>().0.iter().zip(&places) {
+            to[place * 4..][..4].copy_from_slice(column);
+        }
+    }
+    let moved = Tensor { data: Some(moved.into()), ..tensor.clone() };
+    if graph.reader_count(weights) == 1 {
+        graph.tensors[weights] = moved;
+    } else {
+        let name = format!("{}/nhwc", moved.name);
+        let moved = graph.add_tensor(Tensor { name, ..moved });
+        graph.nodes[product].inputs[1] = Some(moved);
+    }
+    Some(())
+}
+
 /// The constant permutation of a TRANSPOSE that computes `tensor`, and what it permutes.
 fn transposed(
     graph: &Subgraph,

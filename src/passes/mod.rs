@@ -9,11 +9,19 @@ use crate::graph::{Model, Subgraph};
 type Pass = fn(&mut Subgraph);
 
 /// In this order:
-const PASSES: [Pass; 7] = [
-    // first: transposes hide producers from the fusing passes
+const PASSES: [Pass; 13] = [
+    // before transposes: an axis that goes and comes back is not in their way
+    fuse::merge_reshapes,
+    // early: transposes hide producers from the fusing passes
     layout::sink_transposes,
+    layout::hoist_transposes,
+    // after transposes sank as far as they could
+    layout::flatten_untransposed,
+    layout::transposes_to_reshapes,
     // before activations: an activation follows the bias, not the product
     fuse::bias_into_product,
+    fuse::scale_into_weights,
+    fuse::mean_of_sum,
     // before activations are fused: RELU6 is one op only once its two bounds are one
     fuse::clamp_into_activation,
     fuse::activation_into_producer,

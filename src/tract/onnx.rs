@@ -105,6 +105,11 @@ fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
             Some("the runtime takes the alpha of Swish for 1".to_string())
         } else if !registry.contains_key(&node.op_type) {
             Some("no implementation in the runtime".to_string())
+        } else if node.op_type == "ConvTranspose"
+            && node.attribute.iter().any(|a| a.name == "output_shape" && !a.ints.is_empty())
+        {
+            // tract takes it for output padding and leaves the pads that it stands for out
+            Some("output_shape is not supported; give pads and output_padding".to_string())
         } else {
             None
         }
@@ -301,21 +306,62 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Names the node that does not type-check; a panic or hang in tract is an error too.
-pub fn load(mut proto: pb::ModelProto, folder: Option<&Path>) -> Result<Loaded> {
+pub fn load(proto: pb::ModelProto, folder: Option<&Path>) -> Result<Loaded> {
+    load_decluttered(proto, folder, |model| model.declutter())
+}
+
+/// [`load`] for lowering: operators stay as the file has them where tract would split products of a
+/// concatenation and move axes for its own kernels.
+pub fn load_to_lower(proto: pb::ModelProto, folder: Option<&Path>) -> Result<Loaded> {
+    load_decluttered(proto, folder, |model| {
+        let mut optimizer = tract_core::optim::Optimizer::declutter();
+        optimizer.passes.retain(|pass| {
+            let name = format!("{pass:?}");
+            !name.starts_with("ConcatThenEinsum") && !name.starts_with("ChangeAxes")
+        });
+        optimizer.session().optimize(model)
+    })
+}
+
+fn load_decluttered(
+    mut proto: pb::ModelProto,
+    folder: Option<&Path>,
+    declutter: fn(&mut TypedModel) -> Result<()>,
+) -> Result<Loaded> {
     let size = proto.encoded_len() as u64;
     let folder = folder.and_then(|f| f.to_str()).map(str::to_string);
     let limit = Duration::from_secs(60 + size / (1 << 20));
     guard::with_deadline("loading the graph", limit, move || {
         name_unknown_dims(&mut proto);
+        name_default_fill(&mut proto);
         let parsed = framework().parse(&proto, folder.as_deref())?;
         let graph = proto.graph.as_ref().context("no graph")?;
         let outputs = graph.output.iter().map(|o| o.name.clone()).collect();
         let mut model = parsed.model.into_typed()?;
-        model.declutter()?;
+        declutter(&mut model)?;
         let inputs =
             model.input_outlets()?.iter().map(|o| model.node(o.node).name.clone()).collect();
         Ok(Loaded { model, inputs, outputs })
     })
+}
+
+/// ConstantOfShape without a value fills with float32 zeros (ONNX); tract would take float64.
+fn name_default_fill(proto: &mut pb::ModelProto) {
+    let nodes = proto.graph.iter_mut().flat_map(|g| &mut g.node);
+    for node in nodes.filter(|n| n.op_type == "ConstantOfShape" && n.attribute.is_empty()) {
+        let zero = pb::TensorProto {
+            data_type: pb::tensor_proto::DataType::Float as i32,
+            dims: vec![1],
+            float_data: vec![0.0],
+            ..Default::default()
+        };
+        node.attribute.push(pb::AttributeProto {
+            name: "value".into(),
+            r#type: pb::attribute_proto::AttributeType::Tensor as i32,
+            t: Some(zero),
+            ..Default::default()
+        });
+    }
 }
 
 /// A model of our own making as tract first types it: not decluttered, sources in the proto's order.

@@ -1,0 +1,289 @@
+//! What convolutions and pools share: windows along spatial axes, their padding, and the way to channels-last and back.
+//!
+//! Invariant: knows tract's `PoolSpec` and the lite graph's PAD, RESHAPE and TRANSPOSE; nothing of single ops.
+
+use super::*;
+use crate::graph::Padding;
+use crate::tract::ops::cnn::{PaddingSpec, PoolSpec};
+use crate::tract::ops::nn::DataFormat;
+
+/// How a window steps along one spatial axis.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Window {
+    pub kernel: usize,
+    pub stride: usize,
+    pub dilation: usize,
+    /// Pixels of padding that windows touch.
+    pub before: usize,
+    pub after: usize,
+    /// Windows reach further than the padding that was asked for.
+    pub overhangs: bool,
+    /// Input and output, where the input's size is known.
+    pub sizes: Option<(usize, usize)>,
+    /// TFLite's SAME by definition, whatever the size.
+    same: bool,
+}
+
+impl Window {
+    const UNIT: Window = Window {
+        kernel: 1,
+        stride: 1,
+        dilation: 1,
+        before: 0,
+        after: 0,
+        overhangs: false,
+        sizes: Some((1, 1)),
+        same: false,
+    };
+
+    /// Pixels from the first to the last tap.
+    fn field(&self) -> usize {
+        (self.kernel - 1) * self.dilation + 1
+    }
+
+    fn is_valid(&self) -> bool {
+        !self.same && self.before == 0 && self.after == 0
+    }
+
+    fn is_same(&self) -> bool {
+        let field = self.field();
+        match self.sizes {
+            Some((input, output)) => {
+                let total = ((output - 1) * self.stride + field).saturating_sub(input);
+                output == input.div_ceil(self.stride) && self.before == total / 2
+            }
+            None => {
+                self.same
+                    || self.stride == 1
+                        && self.before == (field - 1) / 2
+                        && self.before + self.after == field - 1
+            }
+        }
+    }
+
+    /// How many taps of the window at output `place` are inside an input of known size.
+    pub fn taps_inside(&self, place: usize) -> Option<usize> {
+        let (input, _) = self.sizes?;
+        let start = place * self.stride;
+        let inside = |tap: &usize| {
+            let at = start + tap * self.dilation;
+            at >= self.before && at - self.before < input
+        };
+        Some((0..self.kernel).filter(inside).count())
+    }
+}
+
+/// The windows of `spec` over an input of `shape`; a lone spatial axis gets a unit axis before it.
+///
+/// # Errors
+/// The padding depends on a size that is not known.
+pub fn windows(spec: &PoolSpec, shape: &[TDim]) -> Result<Vec<Window>> {
+    let first = spec.data_format.h_axis();
+    let (strides, dilations) = (spec.strides(), spec.dilations());
+    let mut windows = vec![];
+    for axis in 0..spec.rank() {
+        let (kernel, stride, dilation) = (spec.kernel_shape[axis], strides[axis], dilations[axis]);
+        let largest = i32::MAX as usize;
+        ensure!(
+            (1..largest).contains(&stride) && (1..largest).contains(&dilation),
+            "stride {stride}, dilation {dilation}"
+        );
+        let field = kernel.checked_sub(1).and_then(|k| k.checked_mul(dilation)).map(|f| f + 1);
+        let field = field.filter(|&f| f < largest).with_context(|| format!("kernel {kernel}"))?;
+        let mut window = Window { kernel, stride, dilation, sizes: None, ..Window::UNIT };
+        match shape[first + axis].to_usize() {
+            Ok(input) => {
+                ensure!(input > 0 && input < largest, "a spatial axis of size {input}");
+                let computed = spec.padding.compute_one(axis, &input, kernel, dilation, stride);
+                let output = computed.convoluted;
+                ensure!(output > 0, "a kernel of {field} is larger than the padded input {input}");
+                let reach = (output - 1) * stride + field;
+                window.before = computed.pad_before;
+                window.after = reach.saturating_sub(input + window.before);
+                window.overhangs = window.after > computed.pad_after;
+                window.sizes = Some((input, output));
+            }
+            Err(_) => match &spec.padding {
+                PaddingSpec::Valid => {}
+                PaddingSpec::Explicit(before, after)
+                | PaddingSpec::ExplicitOnnxPool(before, after, false) => {
+                    (window.before, window.after) = (before[axis], after[axis]);
+                }
+                PaddingSpec::SameUpper => window.same = true,
+                PaddingSpec::SameLower => {
+                    ensure!(
+                        stride == 1 && field % 2 == 1,
+                        "SAME_LOWER padding of a spatial axis of unknown size"
+                    );
+                    window.same = true;
+                }
+                PaddingSpec::ExplicitOnnxPool(..) => {
+                    return Err(anyhow!("ceil_mode over a spatial axis of unknown size"));
+                }
+            },
+        }
+        windows.push(window);
+    }
+    if windows.len() == 1 {
+        windows.insert(0, Window::UNIT);
+    }
+    Ok(windows)
+}
+
+/// TFLite's padding that gives exactly these windows, if there is one.
+pub fn builtin_padding(windows: &[Window]) -> Option<Padding> {
+    if windows.iter().all(Window::is_valid) {
+        Some(Padding::Valid)
+    } else if windows.iter().all(Window::is_same) {
+        Some(Padding::Same)
+    } else {
+        None
+    }
+}
+
+/// Channels-last `x` with the windows' padding made explicit, of zeros or of `value`.
+///
+/// # Errors
+/// SAME padding along an axis of unknown size beside one that TFLite's SAME does not fit.
+pub fn pad(
+    ctx: &mut LowerContext,
+    name: &str,
+    x: TensorId,
+    shape: &[TDim],
+    windows: &[Window],
+    value: Option<f32>,
+) -> Result<TensorId> {
+    if windows.iter().all(Window::is_valid) {
+        return Ok(x);
+    }
+    ensure!(!windows.iter().any(|w| w.same), "SAME padding of a spatial axis of unknown size");
+    let mut paddings = vec![0i32; 2 * shape.len()];
+    let mut padded = shape.to_vec();
+    for (axis, window) in (1..).zip(windows) {
+        paddings[2 * axis] = i32::try_from(window.before)?;
+        paddings[2 * axis + 1] = i32::try_from(window.after)?;
+        padded[axis] = shape[axis].clone() + window.before + window.after;
+    }
+    let paddings = tract::Tensor::from_shape(&[shape.len(), 2], &paddings)?;
+    let mut inputs = vec![x, ctx.add_constant(&format!("{name}/paddings"), &paddings)?];
+    if let Some(value) = value {
+        inputs.push(ctx.add_constant(&format!("{name}/border"), &tract::tensor0(value))?);
+    }
+    let element = ctx.graph.tensors[x].element;
+    Ok(ctx.emit(&format!("{name}/pad"), LiteOp::Pad, &inputs, element, &padded))
+}
+
+/// A shape of `format` as N, two or more spatial axes, C.
+pub fn channels_last_shape(shape: &[TDim], format: DataFormat) -> Vec<TDim> {
+    let mut all = shape.to_vec();
+    if !format.has_n() {
+        all.insert(0, TDim::from(1));
+    }
+    if !format.c_is_last() {
+        let channels = all.remove(1);
+        all.push(channels);
+    }
+    if all.len() == 3 {
+        all.insert(1, TDim::from(1));
+    }
+    all
+}
+
+/// `outlet` as N, two or more spatial axes, C; with its shape.
+pub fn channels_last(
+    ctx: &mut LowerContext,
+    name: &str,
+    outlet: OutletId,
+    format: DataFormat,
+) -> Result<(TensorId, Vec<TDim>)> {
+    let mut shape = ctx.shape(outlet)?;
+    let target = channels_last_shape(&shape, format);
+    let mut x = ctx.tensor(outlet)?;
+    if !format.has_n() {
+        let mut batched = shape.clone();
+        batched.insert(0, TDim::from(1));
+        x = ctx.reshape(&format!("{name}/batched"), x, &shape, &batched)?;
+        shape = batched;
+    }
+    if !format.c_is_last() {
+        let order: Vec<usize> = [0].into_iter().chain(2..shape.len()).chain([1]).collect();
+        x = ctx.transpose(&format!("{name}/nhwc"), x, &shape, &order);
+        shape = order.iter().map(|&axis| shape[axis].clone()).collect();
+    }
+    let x = ctx.reshape(&format!("{name}/plane"), x, &shape, &target)?;
+    Ok((x, target))
+}
+
+/// The inverse of [`channels_last`]: `tensor` is `node`'s result, N, spatial axes, C.
+pub fn bind_channels_last(
+    ctx: &mut LowerContext,
+    node: &TypedNode,
+    tensor: TensorId,
+    format: DataFormat,
+) -> Result<()> {
+    let result = ctx.shape(OutletId::new(node.id, 0))?;
+    let mut shape = channels_last_shape(&result, format);
+    let name = &node.name;
+    let mut tensor = tensor;
+    if result.len() + usize::from(!format.has_n()) == 3 {
+        let line: Vec<TDim> = [&shape[..1], &shape[2..]].concat();
+        tensor = ctx.reshape(&format!("{name}/line"), tensor, &shape, &line)?;
+        shape = line;
+    }
+    if !format.c_is_last() {
+        let rank = shape.len();
+        let order: Vec<usize> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
+        tensor = ctx.transpose(&format!("{name}/nchw"), tensor, &shape, &order);
+        shape = order.iter().map(|&axis| shape[axis].clone()).collect();
+    }
+    let tensor = ctx.reshape(&format!("{name}/unbatched"), tensor, &shape, &result)?;
+    ctx.bind(node, tensor);
+    Ok(())
+}
+
+/// A pool or convolution of channels-last data, as tract has it.
+pub fn channels_last_spec(
+    kernel: &[usize],
+    padding: Padding,
+    strides: &[usize],
+    dilations: &[usize],
+    channels: [usize; 2],
+) -> PoolSpec {
+    let padding = match padding {
+        Padding::Same => PaddingSpec::SameUpper,
+        Padding::Valid => PaddingSpec::Valid,
+    };
+    PoolSpec::new(
+        DataFormat::NHWC,
+        kernel.into(),
+        padding,
+        Some(dilations.into()),
+        Some(strides.into()),
+        channels[0],
+        channels[1],
+    )
+}
+
+pub fn write_padding(padding: Padding) -> crate::format::tflite::Padding {
+    match padding {
+        Padding::Same => crate::format::tflite::Padding::Same,
+        Padding::Valid => crate::format::tflite::Padding::Valid,
+    }
+}
+
+pub fn read_padding(padding: crate::format::tflite::Padding) -> Padding {
+    match padding {
+        crate::format::tflite::Padding::Same => Padding::Same,
+        crate::format::tflite::Padding::Valid => Padding::Valid,
+    }
+}
+
+/// An option of a file that must be positive.
+pub fn positive(what: &str, value: i32) -> Result<usize> {
+    usize::try_from(value).ok().filter(|&v| v > 0).with_context(|| format!("{what} {value}"))
+}
+
+/// An option for a file.
+pub fn option(value: usize) -> Result<i32> {
+    i32::try_from(value).context("a stride, dilation or size over 2^31")
+}

@@ -18,10 +18,9 @@ from pathlib import Path
 
 import onnx_node_tests
 from onnx_node_tests import ATTEMPTED, FAILURES, FAMILIES
+from readme import write_block
 from report import Report, equal
 
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- node tests: begin -->", "<!-- node tests: end -->"
 COLUMNS = ["cases", "attempted", "passed", "wrong", "refused", "not held", "not loaded", "type", "nothing computed", "excluded"]
 
 
@@ -45,13 +44,6 @@ def table(results):
     return "\n".join(lines)
 
 
-def write_table(text):
-    readme = README.read_text()
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mlctl")
@@ -68,7 +60,7 @@ def main():
             print(f"{result.outcome}  {result.case} ({result.family}): {result.reason}")
     print(table(results))
     if options.write_table:
-        write_table(table(results))
+        write_block("node tests", table(results))
     for name in [*FAMILIES, "other"]:
         members = [r for r in results if r.family == name]
         failures = {r.case: r.reason for r in members if r.outcome in FAILURES}

@@ -19,9 +19,11 @@ pub struct TrainArgs {
     /// Folder with the four IDX files of MNIST's layout, plain or .gz; or the word mnist
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    #[arg(long, value_name = "N", help = "Passes over the training samples [default: 3]")]
+    #[arg(long, value_name = "N", value_parser = at_least_1,
+          help = "Passes over the training samples [default: 3]")]
     epochs: Option<usize>,
-    #[arg(long, value_name = "N", help = "Samples of one step [default: 32]")]
+    #[arg(long, value_name = "N", value_parser = at_least_1,
+          help = "Samples of one step [default: 32]")]
     batch_size: Option<usize>,
     #[arg(long, value_name = "NAME", help = "sgd, with --momentum and --nesterov [default: sgd]")]
     optimizer: Option<OptimizerName>,
@@ -40,6 +42,13 @@ pub struct TrainArgs {
     /// Model directory [default: the recipe's name, here]
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+fn at_least_1(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        other => other.map_err(|_| "not a whole number".into()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]

@@ -2,15 +2,18 @@
 
 use super::Outcome;
 use crate::compare::{OutputDifference, compare, example_inputs};
-use crate::format::{atomic, mmap, tflite};
+use crate::format::{atomic, mmap};
 use crate::graph::{Model, shape_text};
-use crate::model::{Graph, LoadedModel, locate, plan_lite, read_labels};
+use crate::model::{Graph, LoadedModel, locate, plan_lite, read_labels, refuse_saved_file};
 use crate::quantize::{Float16Plan, Scheme};
 use crate::write::{Description, write_tflite};
 use crate::{passes, read};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+
+/// Extensions that would misname what is written.
+const OTHER_FORMATS: [&str; 8] = ["onnx", "pb", "keras", "h5", "hdf5", "json", "npz", "npy"];
 
 /// The largest relative difference of a float32 conversion that is not an error.
 const FLOAT32_TOLERANCE: f64 = 1e-5;
@@ -70,6 +73,13 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
         out.display()
     );
     ensure!(!out.is_dir(), "{} is a folder; give -o a file name", out.display());
+    let extension = out.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    ensure!(
+        !OTHER_FORMATS.contains(&extension.to_ascii_lowercase().as_str()),
+        "-o {}: the file will be .tflite; name it so",
+        out.display()
+    );
+    refuse_saved_file(&out)?;
 
     let mut graph = model.lite_graph()?;
     graph.metadata.retain(|m| m.name != "reduced_precision_support");
@@ -125,7 +135,7 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
 
 fn verify(original: &LoadedModel, written: &Path, tolerance: f64) -> Result<Verification> {
     let bytes = mmap::open(written)?;
-    let copy = read::lite_graph(&tflite::Model::parse(bytes)?)?;
+    let copy = read::lite_graph(&read::parse_tflite(bytes)?)?;
     let reference = match &original.graph {
         Graph::Onnx(_) => original.plan()?,
         Graph::Lite(graph) => plan_lite(graph)?,

@@ -128,7 +128,7 @@ fn keep_largest(mut tensors: Vec<TensorInfo>) -> Vec<TensorInfo> {
 }
 
 fn of_tflite(bytes: bytes::Bytes) -> Result<InspectReport> {
-    let file = tflite::Model::parse(bytes.clone())?;
+    let file = read::parse_tflite(bytes.clone())?;
     let described = read::description(&file, &bytes);
     let info = |tensor: &tflite::Tensor| tflite_tensor(&file, tensor);
     let main = file.subgraphs.first().context("the file holds no graph")?;
@@ -213,7 +213,9 @@ fn of_onnx(proto: &pb::ModelProto) -> Result<InspectReport> {
     let constants: Vec<TensorInfo> = graph.initializer.iter().map(onnx_tensor).collect();
     let is_constant = |name: &str| graph.initializer.iter().any(|t| t.name == name);
     let inputs = graph.input.iter().filter(|i| !is_constant(&i.name)).map(onnx_port);
-    let count = |t: &pb::TensorProto| t.dims.iter().map(|&d| d.max(0) as u64).product::<u64>();
+    let count = |t: &pb::TensorProto| {
+        t.dims.iter().fold(1u64, |count, &d| count.saturating_mul(d.max(0) as u64))
+    };
     let domains = proto.opset_import.iter().map(|o| match o.domain.as_str() {
         "" => format!("opset {}", o.version),
         domain => format!("{domain} {}", o.version),
@@ -231,7 +233,7 @@ fn of_onnx(proto: &pb::ModelProto) -> Result<InspectReport> {
         inputs: inputs.collect(),
         outputs: graph.output.iter().map(onnx_port).collect(),
         ops: count_ops(graph.node.iter().map(|n| n.op_type.as_str())),
-        parameters: graph.initializer.iter().map(count).sum(),
+        parameters: graph.initializer.iter().map(count).fold(0, u64::saturating_add),
         parameter_bytes: constants.iter().filter_map(|t| t.bytes).sum(),
         largest: keep_largest(constants),
         metadata: metadata.collect(),

@@ -34,7 +34,8 @@ pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
         Graph::Lite(_) => "model.tflite",
     };
     let name = options.to.file_name().and_then(|n| n.to_str());
-    let name = name.with_context(|| format!("{} names no folder", options.to.display()))?;
+    let name =
+        name.with_context(|| format!("--to {} names no model directory", options.to.display()))?;
     let mut record = Record::new(name, primary, plan.inputs(), plan.outputs());
     record.preprocessing = model.preprocessing;
     if let Some(known) = model.record {

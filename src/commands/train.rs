@@ -4,6 +4,7 @@ use super::Outcome;
 use crate::data::preprocessing::{Channels, Fit, Polarity, Preprocessing};
 use crate::data::resize::Pixels;
 use crate::data::{Dataset, digit, idx_folder, mnist};
+use crate::format::atomic;
 use crate::model::{Metrics, NewVersion, Record, TrainingRecord, save_version};
 use crate::progress::{EpochReport, LayerSummary, Progress, Score};
 use crate::runtime::Plan;
@@ -60,7 +61,12 @@ pub fn train(options: &TrainOptions, progress: &dyn Progress) -> Result<Outcome<
     };
     let trained = match train::train(&recipe, &data, options.threads, progress) {
         Ok(trained) => trained,
-        Err(TrainError::Failed(error)) => return Err(error),
+        Err(TrainError::Failed(error)) => {
+            return Err(match &options.recipe {
+                Some(path) => error.context(format!("recipe {}", path.display())),
+                None => error,
+            });
+        }
         Err(TrainError::Cancelled { epoch, step }) => {
             let text = format!("stopped after epoch {epoch}, step {step}; nothing was saved");
             return Ok(Outcome::Cancelled(text));
@@ -150,8 +156,6 @@ fn check_writable(out: &Path) -> Result<()> {
             _ => Path::new("."),
         };
     }
-    let probe = folder.join(format!(".mlctl-probe-{}", std::process::id()));
-    std::fs::write(&probe, b"")
-        .and_then(|()| std::fs::remove_file(&probe))
+    atomic::check_writable(folder)
         .with_context(|| format!("cannot write to {}; choose another --out", folder.display()))
 }

@@ -61,9 +61,12 @@ pub fn decode_image(bytes: &[u8]) -> Result<DynamicImage> {
 
 /// The PNG, JPEG and BMP files of a folder by their extensions, sorted by name; a file's path is returned as it is.
 pub fn list_images(path: &Path) -> Result<Vec<PathBuf>> {
-    if path.is_file() {
+    let metadata = fs::metadata(path)
+        .map_err(|error| anyhow!("{} cannot be opened: {error}", path.display()))?;
+    if metadata.is_file() {
         return Ok(vec![path.to_owned()]);
     }
+    ensure!(metadata.is_dir(), "{} is neither a file nor a folder", path.display());
     let unreadable = || format!("cannot read folder {}", path.display());
     let mut images = Vec::new();
     for entry in fs::read_dir(path).with_context(unreadable)? {
@@ -165,7 +168,7 @@ fn name(format: ImageFormat) -> String {
 }
 
 fn one_line(error: &anyhow::Error) -> String {
-    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Whether the end-of-image marker is reached; the decoder itself paints a missing rest grey.

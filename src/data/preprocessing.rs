@@ -116,8 +116,9 @@ impl Preprocessing {
         for (name, values) in [("mean", &self.mean), ("std", &self.std)] {
             ensure!(
                 values.len() == 1 || values.len() == channels,
-                "preprocessing: {name} has {} numbers; 1 or {channels} are expected",
-                values.len()
+                "preprocessing: {name} has {} numbers; {} expected",
+                values.len(),
+                if channels == 1 { "1 is".into() } else { format!("1 or {channels} are") }
             );
             ensure!(
                 values.iter().all(|value| value.is_finite()),

@@ -28,6 +28,7 @@ pub fn write_checked_file<T, U, E: From<io::Error>>(
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<T, E>,
     check: impl FnOnce(&Path, T) -> Result<(U, bool), E>,
 ) -> Result<U, E> {
+    let path = &final_file(path)?;
     let unfinished = Unfinished::beside(path)?;
     let file = OpenOptions::new().write(true).create_new(true).open(&unfinished.path)?;
     let mut writer = BufWriter::with_capacity(1 << 16, file);
@@ -58,6 +59,24 @@ pub fn create_folder<T, E: From<io::Error>>(
     }
     fs::rename(&unfinished.path, path)?;
     Ok(result)
+}
+
+/// The file that a write to `path` replaces: where a link leads, never the link.
+fn final_file(path: &Path) -> io::Result<PathBuf> {
+    let is_link = fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink());
+    let path = if is_link { path.canonicalize()? } else { path.to_path_buf() };
+    let irregular = |m: fs::Metadata| !m.is_file();
+    if fs::metadata(&path).is_ok_and(irregular) {
+        let message = "it is there already and is not a file that can be replaced";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+    }
+    Ok(path)
+}
+
+/// Finds out whether files can be made in `folder`.
+pub fn check_writable(folder: &Path) -> io::Result<()> {
+    let probe = Unfinished::beside(&folder.join("probe"))?;
+    File::create_new(&probe.path).map(|_| ())
 }
 
 /// Removes what unfinished writes have left; for a program about to be ended by a signal.
@@ -93,6 +112,10 @@ impl Unfinished {
             io::Error::new(io::ErrorKind::InvalidInput, "the output has no file name")
         })?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.exists() {
+            let message = format!("there is no folder {}", folder.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+        }
         remove_abandoned(folder);
         let path = folder.join(format!(".{name}{MARK}{}", std::process::id()));
         remove(&path);
@@ -169,6 +192,26 @@ mod tests {
         create_folder(&path, |f| fs::write(f.join("a"), "1")).unwrap();
         assert!(create_folder(&path, |f| fs::write(f.join("b"), "1")).is_err());
         assert_eq!(names(&path), ["a"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn only_files_are_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link, broken, socket] =
+            ["file", "link", "broken", "socket"].map(|name| folder.path().join(name));
+        let write = |path: &Path| write_file(path, |w| w.write_all(b"new"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        std::os::unix::fs::symlink("nowhere", &broken).unwrap();
+        let _listens = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        write(&link).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert!(write(&broken).is_err() && broken.is_symlink());
+        assert!(write(&socket).is_err());
+        assert!(write(folder.path()).is_err());
+        assert_eq!(names(folder.path()), ["broken", "file", "link", "socket"]);
     }
 
     #[test]

@@ -26,6 +26,17 @@ pub fn open(path: &Path) -> io::Result<Bytes> {
     Ok(Bytes::from_owner(map))
 }
 
+/// Reads a regular file of UTF-8 text, of at most `MAX_TEXT` bytes.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    const MAX_TEXT: usize = 64 << 20;
+    let invalid = |message| io::Error::new(io::ErrorKind::InvalidData, message);
+    let bytes = open(path)?;
+    if bytes.len() > MAX_TEXT {
+        return Err(invalid("is too large for a text file"));
+    }
+    String::from_utf8(bytes.to_vec()).map_err(|_| invalid("is not UTF-8 text"))
+}
+
 fn refuse_irregular(metadata: &std::fs::Metadata) -> io::Result<()> {
     if metadata.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory, not a file"));

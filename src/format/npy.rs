@@ -306,7 +306,7 @@ impl std::error::Error for NpyError {}
 impl fmt::Display for NpzError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            NpzError::Zip(what) => write!(f, "not a readable npz (ZIP) file: {what}"),
+            NpzError::Zip(what) => write!(f, "not an npz (ZIP) file, or cut short: {what}"),
             NpzError::TooManyEntries(count) => {
                 write!(f, "{count} arrays in one npz are too many (at most {MAX_ENTRIES})")
             }

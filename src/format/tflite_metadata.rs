@@ -48,15 +48,7 @@ impl fmt::Display for TfliteMetadataError {
     }
 }
 
-impl std::error::Error for TfliteMetadataError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Flatbuffer(error) => Some(error),
-            Self::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for TfliteMetadataError {}
 
 impl From<FlatbufferError> for TfliteMetadataError {
     fn from(error: FlatbufferError) -> Self {

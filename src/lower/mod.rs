@@ -1,5 +1,9 @@
 //! tract's `TypedModel` → LiteGraph: the walk. How one op lowers is known in `ops/`.
 
+mod names;
+
+pub use names::{Contents, restore_constant_names};
+
 use crate::graph::{Model, Signature, UnsupportedOp, unsupported_text};
 use crate::ops::{self, LowerContext};
 use crate::tract::TypedModel;

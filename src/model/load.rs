@@ -3,7 +3,7 @@
 use super::locate::{Format, Located, Place};
 use super::record::Record;
 use crate::data::preprocessing::Preprocessing;
-use crate::format::{mmap, tflite};
+use crate::format::mmap;
 use crate::graph;
 use crate::runtime::Plan;
 use crate::tract::{guard, onnx, pb};
@@ -71,7 +71,7 @@ impl LoadedModel {
                 model.graph = Graph::Onnx(Box::new(proto));
             }
             Format::Tflite => {
-                let file = tflite::Model::parse(model.bytes.clone()).with_context(at)?;
+                let file = read::parse_tflite(model.bytes.clone()).with_context(at)?;
                 let description = read::description(&file, &model.bytes);
                 let graph = read::lite_graph(&file).with_context(at)?;
                 model.graph = Graph::Lite(Box::new(graph));
@@ -102,12 +102,17 @@ impl LoadedModel {
     /// Every op that has no lite form, together.
     pub fn lite_graph(&self) -> Result<graph::Model> {
         match &self.graph {
-            Graph::Onnx(_) => {
+            Graph::Onnx(proto) => {
                 let loaded = self.typed()?;
-                guard::catch_panic("converting the graph", || {
+                let mut lite = guard::catch_panic("converting the graph", || {
                     lower::lower(&loaded.model, &loaded.inputs, &loaded.outputs)
                 })
-                .with_context(|| self.path.display().to_string())
+                .with_context(|| self.path.display().to_string())?;
+                let original: Vec<(String, lower::Contents)> = onnx::float_constants(proto)
+                    .map(|(name, data)| (name.to_string(), lower::Contents::of_words(&data)))
+                    .collect();
+                lower::restore_constant_names(&mut lite, &original);
+                Ok(lite)
             }
             Graph::Lite(graph) => Ok((**graph).clone()),
         }
@@ -143,7 +148,7 @@ pub fn plan_lite(graph: &graph::Model) -> Result<Plan> {
 
 /// One class name a line.
 pub fn read_labels(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read labels {}", path.display()))?;
+    let text =
+        mmap::read_text(path).with_context(|| format!("cannot read labels {}", path.display()))?;
     Ok(text.lines().map(str::to_string).collect())
 }

@@ -2,7 +2,7 @@
 
 use super::record::FILE_NAME;
 use super::version::numbers;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -70,6 +70,7 @@ fn locate_path(path: &Path) -> Result<Located> {
             ),
         };
     }
+    ensure!(metadata.is_file(), "{} is neither a file nor a folder", path.display());
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     let format = match extension.to_ascii_lowercase().as_str() {
         "onnx" => Format::Onnx,

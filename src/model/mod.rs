@@ -8,4 +8,4 @@ mod version;
 pub use load::{Graph, LoadedModel, plan_lite, read_labels};
 pub use locate::{Format, Located, Place, locate, newest_version};
 pub use record::{Metrics, PortRecord, Record, TrainingRecord};
-pub use version::{NewVersion, save_version};
+pub use version::{NewVersion, refuse_saved_file, save_version};

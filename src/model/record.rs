@@ -4,7 +4,7 @@ use crate::data::preprocessing::Preprocessing;
 use crate::graph::shape_text;
 use crate::progress::Score;
 use crate::runtime::Port;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -87,8 +87,10 @@ impl Record {
     pub fn read_verified(folder: &Path) -> Result<Record> {
         let path = folder.join(FILE_NAME);
         let at = || path.display().to_string();
-        let text = std::fs::read_to_string(&path).with_context(at)?;
-        let version: FormatVersion = serde_json::from_str(&text).with_context(at)?;
+        let text = crate::format::mmap::read_text(&path).with_context(at)?;
+        let broken = |e| anyhow!("not a record of mlctl, or damaged ({e}); save the model again");
+        let version: FormatVersion =
+            serde_json::from_str(&text).map_err(broken).with_context(at)?;
         if version.format_version > FORMAT_VERSION {
             bail!(
                 "{}: format version {} is newer than this mlctl knows ({FORMAT_VERSION}); update mlctl",
@@ -96,7 +98,7 @@ impl Record {
                 version.format_version
             );
         }
-        let record: Record = serde_json::from_str(&text).with_context(at)?;
+        let record: Record = serde_json::from_str(&text).map_err(broken).with_context(at)?;
         ensure!(
             record.files.contains_key(&record.primary),
             "{}: the primary file '{}' is not among its files",
@@ -104,7 +106,8 @@ impl Record {
             record.primary
         );
         for (name, expected) in &record.files {
-            let inside = Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
+            let inside = !name.is_empty()
+                && Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
             ensure!(inside, "{}: '{name}' is outside the version directory", at());
             let file = folder.join(name);
             let found = sha256_of(&file)?;

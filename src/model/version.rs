@@ -30,11 +30,22 @@ pub fn save_version(model_directory: &Path, new: NewVersion) -> Result<PathBuf> 
     }
     let existed = model_directory.exists();
     fs::create_dir_all(model_directory).with_context(at)?;
-    let saved = save_numbered(model_directory, &new).with_context(at);
+    let mut saved = save_numbered(model_directory, &new);
+    // another process may have taken the number meanwhile
+    while new.number.is_none() && saved.as_ref().is_err_and(is_taken) {
+        saved = save_numbered(model_directory, &new);
+    }
+    let saved = saved.with_context(at);
     if saved.is_err() && !existed {
         let _ = fs::remove_dir(model_directory);
     }
     saved
+}
+
+fn is_taken(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    let taken = [std::io::ErrorKind::AlreadyExists, std::io::ErrorKind::DirectoryNotEmpty];
+    io.is_some_and(|e| taken.contains(&e.kind()))
 }
 
 fn save_numbered(model_directory: &Path, new: &NewVersion) -> Result<PathBuf> {
@@ -72,6 +83,20 @@ fn save_numbered(model_directory: &Path, new: &NewVersion) -> Result<PathBuf> {
         Ok(())
     })?;
     Ok(folder)
+}
+
+/// Refuses an output that would replace a file of a version directory.
+pub fn refuse_saved_file(out: &Path) -> Result<()> {
+    let Ok(file) = out.canonicalize() else { return Ok(()) };
+    let version = file.ancestors().skip(1).take(2).find(|folder| folder.join(FILE_NAME).is_file());
+    match version {
+        Some(version) => bail!(
+            "{} belongs to the saved version {}; choose another -o",
+            out.display(),
+            version.display()
+        ),
+        None => Ok(()),
+    }
 }
 
 /// The version numbers below a model directory.

@@ -2,4 +2,4 @@
 
 mod tflite;
 
-pub use tflite::{description, lite_graph};
+pub use tflite::{description, lite_graph, parse_tflite};

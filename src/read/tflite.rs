@@ -8,7 +8,13 @@ use crate::format::tflite_metadata::{
 use crate::graph::*;
 use crate::ops::{self, TfliteOp};
 use crate::write::{Description, PREPROCESSING_METADATA};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+/// The tables of a file that is `.tflite`, whatever its ops.
+pub fn parse_tflite(bytes: bytes::Bytes) -> Result<file::Model> {
+    ensure!(!bytes.is_empty(), "the file is empty; a .tflite model was expected");
+    file::Model::parse(bytes).map_err(|e| anyhow!("not a .tflite model, or damaged ({e})"))
+}
 
 /// The lite graph of a parsed (hence valid) file.
 ///

@@ -7,6 +7,7 @@ use crate::graph::{UnsupportedOp, unsupported_text};
 use crate::tract::guard;
 use ::anyhow::{Context, Result, bail, ensure};
 use prost::Message;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
@@ -210,8 +211,7 @@ fn check_tensor(tensor: &pb::TensorProto) -> Result<()> {
         Some(DataType::Bool | DataType::Int8 | DataType::Uint8) => 8,
         Some(DataType::Int16 | DataType::Uint16 | DataType::Float16 | DataType::Bfloat16) => 16,
         Some(DataType::Int32 | DataType::Uint32 | DataType::Float) => 32,
-        Some(DataType::Int64 | DataType::Uint64 | DataType::Double | DataType::Complex64) => 64,
-        Some(DataType::Complex128) => 128,
+        Some(DataType::Int64 | DataType::Uint64 | DataType::Double) => 64,
         Some(DataType::String) => {
             ensure!(
                 tensor.string_data.len() == count,
@@ -227,7 +227,11 @@ fn check_tensor(tensor: &pb::TensorProto) -> Result<()> {
         return Ok(());
     }
     let held = if !tensor.raw_data.is_empty() {
-        tensor.raw_data.len() * 8 / bits
+        ensure!(
+            tensor.raw_data.len() % (bits / 8) == 0,
+            "tensor '{name}' ends in the middle of a value"
+        );
+        tensor.raw_data.len() / (bits / 8)
     } else {
         [
             tensor.float_data.len(),
@@ -357,6 +361,19 @@ pub fn element_name(code: i32) -> Option<String> {
         DataType::Float => "float32".into(),
         DataType::Double => "float64".into(),
         other => other.as_str_name().to_ascii_lowercase(),
+    })
+}
+
+/// The float32 initializers that the file itself holds: name and little-endian values.
+pub fn float_constants(proto: &pb::ModelProto) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
+    let initializers = proto.graph.iter().flat_map(|g| &g.initializer);
+    let floats = initializers.filter(|t| t.data_type == pb::tensor_proto::DataType::Float as i32);
+    floats.map(|t| {
+        let values = || t.float_data.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        match t.raw_data.is_empty() {
+            true => (t.name.as_str(), Cow::Owned(values())),
+            false => (t.name.as_str(), Cow::Borrowed(t.raw_data.as_slice())),
+        }
     })
 }
 

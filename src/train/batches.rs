@@ -1,7 +1,7 @@
 //! Which samples make a batch, and their pixels as the model's input.
 
 use crate::data::LabelledImages;
-use crate::kernels::f32_from_u8_divided;
+use crate::kernels::{f32_from_u8_divided, prefetch};
 use crate::runtime::Tensor;
 use anyhow::{Context, Result};
 use rand_pcg::Pcg64;
@@ -43,7 +43,12 @@ impl BatchBuffers {
         let inputs = exclusive(&mut self.inputs)?;
         let mut plain = inputs.try_as_plain_ram_mut()?;
         let size = data.rows() * data.cols();
-        for (row, &sample) in plain.as_slice_mut::<f32>()?.chunks_exact_mut(size).zip(samples) {
+        let rows = plain.as_slice_mut::<f32>()?.chunks_exact_mut(size);
+        for (i, (row, &sample)) in rows.zip(samples).enumerate() {
+            // shuffled samples are anywhere in memory: the one after next is on its way meanwhile
+            if let Some(&coming) = samples.get(i + 2) {
+                prefetch(data.image(coming as usize));
+            }
             f32_from_u8_divided(data.image(sample as usize), 255.0, row);
         }
         let labels = exclusive(&mut self.labels)?;

@@ -1,12 +1,12 @@
 //! What to train: layers in Keras' vocabulary, and how. Read from TOML or the built-in default.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The most units of one layer, and the most weights of a whole recipe.
 const MAX_UNITS: usize = 1 << 20;
-pub const MAX_PARAMETERS: usize = 1 << 30;
+pub const MAX_PARAMETERS: usize = 1 << 27;
 
 /// A model to train. Left-out fields have the book's values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,12 +125,23 @@ impl Default for Recipe {
     }
 }
 
+/// Where in `text` an error is, and what it is.
+fn one_line(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let message = error.message().lines().collect::<Vec<_>>().join(" ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    match before.map(|b| (b.lines().count().max(1), b.ends_with('\n'))) {
+        Some((line, ends)) => anyhow!("line {}: {message}", line + usize::from(ends)),
+        None => anyhow!(message),
+    }
+}
+
 impl Recipe {
     /// Reads a TOML recipe and checks it.
     pub fn read(path: &Path) -> Result<Recipe> {
         let at = || format!("recipe {}", path.display());
-        let text = std::fs::read_to_string(path).with_context(at)?;
-        let mut recipe: Recipe = toml::from_str(&text).with_context(at)?;
+        let text = crate::format::mmap::read_text(path).with_context(at)?;
+        let mut recipe: Recipe =
+            toml::from_str(&text).map_err(|e| one_line(&text, &e)).with_context(at)?;
         if !text.lines().any(|l| l.trim_start().starts_with("name")) {
             let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or("model");
             recipe.name = stem
@@ -158,7 +169,7 @@ impl Recipe {
         ensure!(t.batch_size >= 1, "batch_size must be at least 1");
         ensure!(
             t.learning_rate.is_finite() && t.learning_rate > 0.0,
-            "learning_rate {} must be above 0",
+            "learning_rate {:?} must be above 0",
             t.learning_rate
         );
         ensure!(

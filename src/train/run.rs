@@ -100,6 +100,10 @@ pub fn train(
     }
     let all: Vec<u32> = (0..data.test.len() as u32).collect();
     let test = evaluate(&model, &data.test, &all, threads)?;
+    if progress.cancelled() {
+        let step = training.len().div_ceil(recipe.training.batch_size);
+        return Err(TrainError::Cancelled { epoch: recipe.training.epochs, step });
+    }
     Ok(Trained {
         model: model.to_onnx()?,
         layers,

@@ -38,7 +38,7 @@ const LABELS_FILE: &str = "labels.txt";
 pub fn write_tflite(model: &Model, description: &Description, out: &mut impl Write) -> Result<u64> {
     model.validate()?;
     let mut writer = FileWriter::default();
-    writer.buffer(Bytes::new());
+    writer.file.buffers.push(file::Buffer::default());
     for graph in &model.subgraphs {
         let subgraph =
             writer.subgraph(graph).with_context(|| format!("writing '{}'", graph.name))?;
@@ -90,7 +90,7 @@ struct FileWriter {
 }
 
 impl FileWriter {
-    /// The number of the buffer with these contents.
+    /// The number of the buffer with these contents; never 0, which is for tensors without a value.
     fn buffer(&mut self, data: Bytes) -> u32 {
         let next = self.file.buffers.len() as u32;
         *self.buffers.entry(data.clone()).or_insert_with(|| {

@@ -37,6 +37,9 @@ impl Feed {
                 Kind::Idx => from_idx(one, options, model, plan),
                 Kind::Pictures => from_pictures(options, model, plan),
             },
+            several if several.iter().any(|p| p.as_os_str() == "-") => {
+                bail!("- (standard input) cannot be combined with other inputs; give it alone")
+            }
             several => match several.iter().find(|p| kind(p) != Kind::Pictures) {
                 Some(other) => {
                     bail!("{} cannot be combined with other inputs; give it alone", other.display())
@@ -126,7 +129,7 @@ fn with_batch_axis(mut tensor: Tensor, port: &Port) -> Result<Tensor> {
             .skip(1)
             .all(|(d, n)| d.known().is_none_or(|d| d == *n));
     ensure!(
-        fits,
+        fits && !tensor.shape().contains(&0),
         "input '{}' takes shape {}, got {:?}",
         port.name,
         shape_text(&port.shape),

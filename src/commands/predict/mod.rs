@@ -5,7 +5,7 @@ mod inputs;
 use super::Outcome;
 use crate::data::preprocessing::Layout;
 use crate::format::{atomic, npy};
-use crate::model::{LoadedModel, locate};
+use crate::model::{LoadedModel, locate, refuse_saved_file};
 use crate::runtime::{Plan, Tensor, run_rows, to_array, to_f32};
 use anyhow::{Context, Result, bail, ensure};
 use inputs::Feed;
@@ -151,6 +151,7 @@ fn save(path: &Path, plan: &Plan, outputs: &[Tensor]) -> Result<PathBuf> {
         (Some("npy"), several) => bail!("{} outputs need -o FILE.npz", several.len()),
         _ => bail!("-o {}: outputs are saved as .npz or .npy", path.display()),
     };
+    refuse_saved_file(path)?;
     atomic::write_file(path, |file| file.write_all(&bytes))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path.to_path_buf())

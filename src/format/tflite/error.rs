@@ -100,15 +100,7 @@ impl fmt::Display for TfliteError {
     }
 }
 
-impl std::error::Error for TfliteError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Flatbuffer(error) => Some(error),
-            Self::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+impl std::error::Error for TfliteError {}
 
 impl From<FlatbufferError> for TfliteError {
     fn from(error: FlatbufferError) -> Self {

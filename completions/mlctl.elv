@@ -1,0 +1,247 @@
+
+use builtin;
+use str;
+
+set edit:completion:arg-completer[mlctl] = {|@words|
+    fn spaces {|n|
+        builtin:repeat $n ' ' | str:join ''
+    }
+    fn cand {|text desc|
+        edit:complex-candidate $text &display=$text' '(spaces (- 14 (wcswidth $text)))$desc
+    }
+    var command = 'mlctl'
+    for word $words[1..-1] {
+        if (str:has-prefix $word '-') {
+            break
+        }
+        set command = $command';'$word
+    }
+    var completions = [
+        &'mlctl'= {
+            cand --threads 'Threads to use [default: all cores]'
+            cand --json 'Print one JSON document on stdout, nothing else'
+            cand -q 'Print results and errors only'
+            cand --quiet 'Print results and errors only'
+            cand -v 'Tell more'
+            cand --verbose 'Tell more'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+            cand train 'Train a model and save it as a new version'
+            cand save 'Save a model as a further version directory'
+            cand convert 'Convert a model to .tflite and check the result against the original'
+            cand quantize 'Quantize a model (convert with a scheme)'
+            cand predict 'Run a model on pictures, arrays or numbers'
+            cand run 'Run a model on pictures, arrays or numbers'
+            cand inspect 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
+            cand compare 'Run two models on the same inputs and show how far their outputs are apart'
+            cand bench 'Measure how fast a model runs'
+            cand completions 'Print the completions for a shell'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'mlctl;train'= {
+            cand --data 'Folder with the four IDX files of MNIST''s layout, plain or .gz; or the word mnist'
+            cand --epochs 'Passes over the training samples [default: 3]'
+            cand --batch-size 'Samples of one step [default: 32]'
+            cand --optimizer 'sgd, with --momentum and --nesterov [default: sgd]'
+            cand --learning-rate 'Step size [default: 0.01]'
+            cand --momentum 'Share of the last step that is kept [default: 0]'
+            cand --seed 'Seed of weights and shuffling [default: 42]'
+            cand --validation 'Share below 1, or number, of the training samples kept for validation [default: 5000]'
+            cand -o 'Model directory [default: the recipe''s name, here]'
+            cand --out 'Model directory [default: the recipe''s name, here]'
+            cand --threads 'Threads to use [default: all cores]'
+            cand --nesterov 'Look ahead by the momentum (Nesterov)'
+            cand --json 'Print one JSON document on stdout, nothing else'
+            cand -q 'Print results and errors only'
+            cand --quiet 'Print results and errors only'
+            cand -v 'Tell more'
+            cand --verbose 'Tell more'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'mlctl;save'= {
+            cand --to 'Model directory that gets the version'
+            cand --version 'Version number [default: the next free one]'
+            cand --labels 'Class names, one a line'
+            cand --threads 'Threads to use [default: all cores]'
+            cand --json 'Print one JSON document on stdout, nothing else'
+            cand -q 'Print results and errors only'
+            cand --quiet 'Print results and errors only'
+            cand -v 'Tell more'
+            cand --verbose 'Tell more'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'mlctl;convert'= {
+            cand --quantize 'Store the weights as this scheme: f16'
+            cand -o 'File to write [default: MODEL[-SCHEME].tflite, here]'
+            cand --out 'File to write [default: MODEL[-SCHEME].tflite, here]'
+            cand --labels 'Class names, one a line, for the file''s metadata [default: the model''s]'
+            cand --tolerance 'Largest allowed difference, relative to the output''s largest value [default: 1e-5, f16: 2e-2]'
+            cand --threads 'Threads to use [default: all cores]'
+            cand --no-verify 'Keep the file without running it'
+            cand --json 'Print one JSON document on stdout, nothing else'
+            cand -q 'Print results and errors only'
+            cand --quiet 'Print results and errors only'
+            cand -v 'Tell more'
+            cand --verbose 'Tell more'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'mlctl;quantize'= {
+            cand --scheme 'f16: float16 weights, float32 computation'
+            cand -o 'File to write [default: MODEL[-SCHEME].tflite, here]'
+            cand --out 'File to write [default: MODEL[-SCHEME].tflite, here]'
+            cand --labels 'Class names, one a line, for the file''s metadata [default: the model''s]'
+            cand --tolerance 'Largest allowed difference, relative to the output''s largest value [default: 1e-5, f16: 2e-2]'
+            cand --threads 'Threads to use [default: all cores]'
+            cand --no-verify 'Keep the file without running it'
+            cand --json 'Print one JSON document on stdout, nothing else'
+            cand -q 'Print results and errors only'
+            cand --quiet 'Print results and errors only'
+            cand -v 'Tell more'
+            cand --verbose 'Tell more'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'mlctl;predict'= {
+            cand -m '.onnx, .tflite, version or model directory [default: the one model directory here]'
+            cand --model '.onnx, .tflite, version or model directory [default: the one model directory here]'
+            cand -k 'Classes to show'
+            cand --top-k 'Classes to show'
+            cand -o 'Save the raw outputs by name, as .npz (or .npy)'
+            cand --out 'Save the raw outputs by name, as .npz (or .npy)'
+            cand --mean 'Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406'
+            cand --std 'Divides after the mean was subtracted'
+            cand --scale 'Multiplies the pixel (0 to 255) [default: the model''s record, or 1/255]'
+            cand --input-layout 'Order of the model''s input axes'
+            cand --threads 'Threads to use [default: all cores]'
+            cand --json 'Print one JSON document on stdout, nothing else'
+            cand -q 'Print results and errors only'
+            cand --quiet 'Print results and errors only'
+            cand -v 'Tell more'
+            cand --verbose 'Tell more'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'mlctl;run'= {
+            cand -m '.onnx, .tflite, version or model directory [default: the one model directory here]'
+            cand --model '.onnx, .tflite, version or model directory [default: the one model directory here]'
+            cand -k 'Classes to show'
+            cand --top-k 'Classes to show'
+            cand -o 'Save the raw outputs by name, as .npz (or .npy)'
+            cand --out 'Save the raw outputs by name, as .npz (or .npy)'
+            cand --mean 'Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406'
+            cand --std 'Divides after the mean was subtracted'
+            cand --scale 'Multiplies the pixel (0 to 255) [default: the model''s record, or 1/255]'
+            cand --input-layout 'Order of the model''s input axes'
+            cand --threads 'Threads to use [default: all cores]'
+            cand --json 'Print one JSON document on stdout, nothing else'
+            cand -q 'Print results and errors only'
+            cand --quiet 'Print results and errors only'
+            cand -v 'Tell more'
+            cand --verbose 'Tell more'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'mlctl;inspect'= {
+            cand --threads 'Threads to use [default: all cores]'
+            cand --json 'Print one JSON document on stdout, nothing else'
+            cand -q 'Print results and errors only'
+            cand --quiet 'Print results and errors only'
+            cand -v 'Tell more'
+            cand --verbose 'Tell more'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'mlctl;compare'= {
+            cand --tolerance 'Exit with 3 if an output differs by more than this share of its largest value'
+            cand --threads 'Threads to use [default: all cores]'
+            cand --json 'Print one JSON document on stdout, nothing else'
+            cand -q 'Print results and errors only'
+            cand --quiet 'Print results and errors only'
+            cand -v 'Tell more'
+            cand --verbose 'Tell more'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'mlctl;bench'= {
+            cand --runs 'Counted runs of each thread [default: about a second''s worth]'
+            cand --batch 'Rows of one run'
+            cand --threads 'Threads to use [default: all cores]'
+            cand --profile 'Show the time of each node'
+            cand --json 'Print one JSON document on stdout, nothing else'
+            cand -q 'Print results and errors only'
+            cand --quiet 'Print results and errors only'
+            cand -v 'Tell more'
+            cand --verbose 'Tell more'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'mlctl;completions'= {
+            cand --threads 'Threads to use [default: all cores]'
+            cand --json 'Print one JSON document on stdout, nothing else'
+            cand -q 'Print results and errors only'
+            cand --quiet 'Print results and errors only'
+            cand -v 'Tell more'
+            cand --verbose 'Tell more'
+            cand -h 'Print help'
+            cand --help 'Print help'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
+        &'mlctl;help'= {
+            cand train 'Train a model and save it as a new version'
+            cand save 'Save a model as a further version directory'
+            cand convert 'Convert a model to .tflite and check the result against the original'
+            cand quantize 'Quantize a model (convert with a scheme)'
+            cand predict 'Run a model on pictures, arrays or numbers'
+            cand inspect 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
+            cand compare 'Run two models on the same inputs and show how far their outputs are apart'
+            cand bench 'Measure how fast a model runs'
+            cand completions 'Print the completions for a shell'
+            cand help 'Print this message or the help of the given subcommand(s)'
+        }
+        &'mlctl;help;train'= {
+        }
+        &'mlctl;help;save'= {
+        }
+        &'mlctl;help;convert'= {
+        }
+        &'mlctl;help;quantize'= {
+        }
+        &'mlctl;help;predict'= {
+        }
+        &'mlctl;help;inspect'= {
+        }
+        &'mlctl;help;compare'= {
+        }
+        &'mlctl;help;bench'= {
+        }
+        &'mlctl;help;completions'= {
+        }
+        &'mlctl;help;help'= {
+        }
+    ]
+    $completions[$command]
+}

@@ -1,0 +1,156 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_mlctl_global_optspecs
+    string join \n json q/quiet v/verbose threads= h/help V/version
+end
+
+function __fish_mlctl_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_mlctl_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_mlctl_using_subcommand
+    set -l cmd (__fish_mlctl_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c mlctl -n "__fish_mlctl_needs_command" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_needs_command" -l json -d 'Print one JSON document on stdout, nothing else'
+complete -c mlctl -n "__fish_mlctl_needs_command" -s q -l quiet -d 'Print results and errors only'
+complete -c mlctl -n "__fish_mlctl_needs_command" -s v -l verbose -d 'Tell more'
+complete -c mlctl -n "__fish_mlctl_needs_command" -s h -l help -d 'Print help'
+complete -c mlctl -n "__fish_mlctl_needs_command" -s V -l version -d 'Print version'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "train" -d 'Train a model and save it as a new version'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "save" -d 'Save a model as a further version directory'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "convert" -d 'Convert a model to .tflite and check the result against the original'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "quantize" -d 'Quantize a model (convert with a scheme)'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "predict" -d 'Run a model on pictures, arrays or numbers'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "run" -d 'Run a model on pictures, arrays or numbers'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "inspect" -d 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "compare" -d 'Run two models on the same inputs and show how far their outputs are apart'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "bench" -d 'Measure how fast a model runs'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "completions" -d 'Print the completions for a shell'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l data -d 'Folder with the four IDX files of MNIST\'s layout, plain or .gz; or the word mnist' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l epochs -d 'Passes over the training samples [default: 3]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l batch-size -d 'Samples of one step [default: 32]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l optimizer -d 'sgd, with --momentum and --nesterov [default: sgd]' -r -f -a "sgd\t''"
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l learning-rate -d 'Step size [default: 0.01]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l momentum -d 'Share of the last step that is kept [default: 0]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l seed -d 'Seed of weights and shuffling [default: 42]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l validation -d 'Share below 1, or number, of the training samples kept for validation [default: 5000]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -s o -l out -d 'Model directory [default: the recipe\'s name, here]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l nesterov -d 'Look ahead by the momentum (Nesterov)'
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l json -d 'Print one JSON document on stdout, nothing else'
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -s q -l quiet -d 'Print results and errors only'
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -s v -l verbose -d 'Tell more'
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlctl -n "__fish_mlctl_using_subcommand train" -s V -l version -d 'Print version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand save" -l to -d 'Model directory that gets the version' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand save" -l version -d 'Version number [default: the next free one]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand save" -l labels -d 'Class names, one a line' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand save" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand save" -l json -d 'Print one JSON document on stdout, nothing else'
+complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s q -l quiet -d 'Print results and errors only'
+complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s v -l verbose -d 'Tell more'
+complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s h -l help -d 'Print help'
+complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s V -l version -d 'Print version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l quantize -d 'Store the weights as this scheme: f16' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s o -l out -d 'File to write [default: MODEL[-SCHEME].tflite, here]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l labels -d 'Class names, one a line, for the file\'s metadata [default: the model\'s]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l tolerance -d 'Largest allowed difference, relative to the output\'s largest value [default: 1e-5, f16: 2e-2]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l no-verify -d 'Keep the file without running it'
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l json -d 'Print one JSON document on stdout, nothing else'
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s q -l quiet -d 'Print results and errors only'
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s v -l verbose -d 'Tell more'
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s h -l help -d 'Print help'
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s V -l version -d 'Print version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scheme -d 'f16: float16 weights, float32 computation' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s o -l out -d 'File to write [default: MODEL[-SCHEME].tflite, here]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l labels -d 'Class names, one a line, for the file\'s metadata [default: the model\'s]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l tolerance -d 'Largest allowed difference, relative to the output\'s largest value [default: 1e-5, f16: 2e-2]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l no-verify -d 'Keep the file without running it'
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l json -d 'Print one JSON document on stdout, nothing else'
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s q -l quiet -d 'Print results and errors only'
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s v -l verbose -d 'Tell more'
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s h -l help -d 'Print help'
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s V -l version -d 'Print version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s m -l model -d '.onnx, .tflite, version or model directory [default: the one model directory here]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s k -l top-k -d 'Classes to show' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s o -l out -d 'Save the raw outputs by name, as .npz (or .npy)' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l mean -d 'Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l std -d 'Divides after the mean was subtracted' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l input-layout -d 'Order of the model\'s input axes' -r -f -a "nchw\t''
+nhwc\t''"
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l json -d 'Print one JSON document on stdout, nothing else'
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s q -l quiet -d 'Print results and errors only'
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s v -l verbose -d 'Tell more'
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s h -l help -d 'Print help'
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s V -l version -d 'Print version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s m -l model -d '.onnx, .tflite, version or model directory [default: the one model directory here]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s k -l top-k -d 'Classes to show' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s o -l out -d 'Save the raw outputs by name, as .npz (or .npy)' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l mean -d 'Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l std -d 'Divides after the mean was subtracted' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l input-layout -d 'Order of the model\'s input axes' -r -f -a "nchw\t''
+nhwc\t''"
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l json -d 'Print one JSON document on stdout, nothing else'
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s q -l quiet -d 'Print results and errors only'
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s v -l verbose -d 'Tell more'
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s h -l help -d 'Print help'
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s V -l version -d 'Print version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand inspect" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand inspect" -l json -d 'Print one JSON document on stdout, nothing else'
+complete -c mlctl -n "__fish_mlctl_using_subcommand inspect" -s q -l quiet -d 'Print results and errors only'
+complete -c mlctl -n "__fish_mlctl_using_subcommand inspect" -s v -l verbose -d 'Tell more'
+complete -c mlctl -n "__fish_mlctl_using_subcommand inspect" -s h -l help -d 'Print help'
+complete -c mlctl -n "__fish_mlctl_using_subcommand inspect" -s V -l version -d 'Print version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -l tolerance -d 'Exit with 3 if an output differs by more than this share of its largest value' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -l json -d 'Print one JSON document on stdout, nothing else'
+complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -s q -l quiet -d 'Print results and errors only'
+complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -s v -l verbose -d 'Tell more'
+complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -s h -l help -d 'Print help'
+complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -s V -l version -d 'Print version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -l runs -d 'Counted runs of each thread [default: about a second\'s worth]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -l batch -d 'Rows of one run' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -l profile -d 'Show the time of each node'
+complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -l json -d 'Print one JSON document on stdout, nothing else'
+complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -s q -l quiet -d 'Print results and errors only'
+complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -s v -l verbose -d 'Tell more'
+complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -s h -l help -d 'Print help'
+complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -s V -l version -d 'Print version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -l json -d 'Print one JSON document on stdout, nothing else'
+complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -s q -l quiet -d 'Print results and errors only'
+complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -s v -l verbose -d 'Tell more'
+complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -s V -l version -d 'Print version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "train" -d 'Train a model and save it as a new version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "save" -d 'Save a model as a further version directory'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "convert" -d 'Convert a model to .tflite and check the result against the original'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "quantize" -d 'Quantize a model (convert with a scheme)'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "predict" -d 'Run a model on pictures, arrays or numbers'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "inspect" -d 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "compare" -d 'Run two models on the same inputs and show how far their outputs are apart'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "bench" -d 'Measure how fast a model runs'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "completions" -d 'Print the completions for a shell'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

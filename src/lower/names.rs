@@ -1,0 +1,78 @@
+//! Constants under the names they have in the ONNX file. tract renames what it reshapes and permutes; the
+//! values tell which is which.
+
+use crate::graph::{ElementType, Model};
+use std::collections::HashMap;
+
+/// The values of a constant, in any order: their number and an order-free hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Contents {
+    count: usize,
+    hash: u64,
+}
+
+impl Contents {
+    /// Of little-endian 32-bit elements.
+    pub fn of_words(data: &[u8]) -> Contents {
+        let words = data.as_chunks::<4>().0;
+        let hash = words.iter().fold(0u64, |sum, word| {
+            let mut mixed = (u32::from_le_bytes(*word) as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            sum.wrapping_add(mixed ^ (mixed >> 31))
+        });
+        Contents { count: words.len(), hash }
+    }
+}
+
+/// Gives float32 constants the name of the one `original` (name, contents) with the same values; where
+/// several have them, or none, a constant keeps its name.
+pub fn restore_constant_names(model: &mut Model, original: &[(String, Contents)]) {
+    let mut names: HashMap<Contents, Option<&String>> = HashMap::new();
+    for (name, contents) in original {
+        names.entry(*contents).and_modify(|n| *n = None).or_insert(Some(name));
+    }
+    for graph in &mut model.subgraphs {
+        for i in 0..graph.tensors.len() {
+            let tensor = &graph.tensors[i];
+            let Some(data) = tensor.data.as_ref().filter(|_| tensor.element == ElementType::F32)
+            else {
+                continue;
+            };
+            let Some(Some(name)) = names.get(&Contents::of_words(data)) else { continue };
+            if graph.tensors.iter().all(|t| t.name != **name) {
+                graph.tensors[i].name = name.to_string();
+                graph.tensors[i].origin = Some(name.to_string());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Subgraph, Tensor};
+
+    fn bytes(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn the_values_tell_the_name_in_whatever_order() {
+        let mut graph = Subgraph::default();
+        let mut add = |name: &str, values: &[f32]| {
+            let shape = [values.len()];
+            let data = bytes(values).into();
+            graph.add_tensor(Tensor::constant(name, ElementType::F32, &shape, data));
+        };
+        add("mangled", &[3.0, 1.0, 2.0]);
+        add("other", &[3.0, 1.0, 2.5]);
+        add("zeros", &[0.0, 0.0]);
+        let mut model = Model { subgraphs: vec![graph], ..Model::default() };
+        let original = [("kernel", &[1.0, 2.0, 3.0][..]), ("b1", &[0.0, 0.0]), ("b2", &[0.0, 0.0])];
+        let original = original.map(|(n, v)| (n.to_string(), Contents::of_words(&bytes(v))));
+        restore_constant_names(&mut model, &original);
+        let names: Vec<&str> = model.main().tensors.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(names, ["kernel", "other", "zeros"]);
+    }
+}

@@ -75,7 +75,17 @@ def file_bytes(files, half=1024):
     return rows
 
 
-def nets(long):
+def nets(wanted, long):
+    """The nets whose name `wanted` takes; those of light_nets are made on the way."""
+    yield from filter(lambda net: wanted(net.name), fixture_nets())
+    for name in light_nets.NAMES:
+        if wanted(name) and (long or name not in LONG):
+            path = light_nets.net(name)
+            output = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_outputs()[0].name
+            yield Net(name, path, {"seeded picture": light_nets.image(name)}, (output,))
+
+
+def fixture_nets():
     models = FIXTURES / "models"
     here = Path(__file__).resolve()
     photos = list(PHOTOS)
@@ -96,11 +106,6 @@ def nets(long):
     yield Net("rnet", models / "rnet.onnx", {f"batch {n}": {"input_2": faces(photos[:n], 24, 24)} for n in (1, 3)}, ("softmax_1",))
     yield Net("onet", models / "onet.onnx", {f"batch {n}": {"input_3": faces(photos[:n], 48, 48)} for n in (1, 3)}, ("softmax_2",))
     yield Net("magika", models / "magika.onnx", {f"{n} files": {"bytes": file_bytes(files[:n])} for n in (1, len(files))}, ("target_label",))
-    for name in light_nets.NAMES:
-        if long or name not in LONG:
-            path = light_nets.net(name)
-            output = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_outputs()[0].name
-            yield Net(name, path, {"seeded picture": light_nets.image(name)}, (output,))
 
 
 @dataclass
@@ -248,7 +253,7 @@ def main():
     report = Report("real nets in LiteRT and onnxruntime")
     litert = LitertProcess(seconds=120)
     with tempfile.TemporaryDirectory(prefix="mlctl-real-nets-") as folder:
-        chosen = [n for n in nets(options.long) if re.search(options.only, n.name)]
+        chosen = nets(lambda name: re.search(options.only, name), options.long)
         rows = [check_net(report, options.mlctl.resolve(), net, Path(folder), litert, options.long) for net in chosen]
     litert.stop()
     print(table(rows))

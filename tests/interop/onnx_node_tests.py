@@ -77,6 +77,7 @@ NOT_LOADED = re.compile(
 TOO_NEW = re.compile(r"newest known: opset (\d+), IR (\d+)")
 
 RELATIVE = {np.dtype(np.float32): 1e-5, np.dtype(np.float16): 2e-3}
+RELATIVE_OF_F16 = 2e-2
 # With 1e-5 relative this asks for 1e-7 absolute at best, the suite's own atol: a sum that cancels has the error of its terms.
 SMALLEST_SCALE = 1e-2
 
@@ -215,6 +216,12 @@ def computes(model):
     return any(o.name in live for o in model.graph.output)
 
 
+def has_float_constants(model):
+    constants = [i for graph in subgraphs(model.graph) for i in graph.initializer]
+    constants += [a.t for graph in subgraphs(model.graph) for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
+    return any(c.data_type == onnx.TensorProto.FLOAT for c in constants)
+
+
 def difference(got, expected, relative=None):
     """None if equal within tolerance, otherwise what differs."""
     expected = np.asarray(expected)
@@ -245,7 +252,7 @@ def onnxruntime_outputs(case):
         return {}
 
 
-def wrong_outputs(case, outputs):
+def wrong_outputs(case, outputs, relative=None):
     """What of the outputs is not as expected. The suite's own values are good to 1e-3 only: where they are further
     from the file than 1e-5 but within 1e-3, onnxruntime's decide."""
     lacking = case.expected.keys() - outputs.keys()
@@ -253,8 +260,8 @@ def wrong_outputs(case, outputs):
         return [f"outputs {sorted(outputs)} lack {sorted(lacking)}"]
     wrong = []
     for name, expected in case.expected.items():
-        differs = difference(outputs[name], expected)
-        if differs and difference(outputs[name], expected, 1e-3) is None:
+        differs = difference(outputs[name], expected, relative)
+        if differs and relative is None and difference(outputs[name], expected, 1e-3) is None:
             second = onnxruntime_outputs(case).get(name)
             differs = differs if second is None else difference(outputs[name], second)
         if differs:
@@ -269,12 +276,12 @@ class Converter:
         self.mlctl, self.folder, self.seconds = Path(mlctl).resolve(), folder, seconds
         self.litert = LitertProcess(seconds)
 
-    def convert(self, case, model):
+    def convert(self, case, model, scheme=()):
         """(outcome, reason, the .tflite's path)."""
         source, out = self.folder / f"{case.name}.onnx", self.folder / f"{case.name}.tflite"
         out.unlink(missing_ok=True)
         onnx.save(model, source)
-        command = [str(self.mlctl), "convert", source.name, "-o", out.name, "-q"]
+        command = [str(self.mlctl), "convert", source.name, "-o", out.name, "-q", *scheme]
         try:
             done = subprocess.run(
                 command, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=self.seconds
@@ -293,7 +300,7 @@ class Converter:
             return "crashed", f"mlctl exits {done.returncode}: {said[-300:]}", out
         return ("not loaded" if NOT_LOADED.search(said) else "refused"), said, out
 
-    def judge(self, case, path, inputs):
+    def judge(self, case, path, inputs, relative=None):
         """(outcome, reason) of a converted case."""
         operators = TfliteFile(path).operators()
         for xnnpack in (False, True) if operators and inputs else (False,):
@@ -302,27 +309,31 @@ class Converter:
                 outputs = self.litert.outputs(path, {n: np.asarray(v) for n, v in inputs.items()}, xnnpack)
             except LitertFailure as failure:
                 return ("crashed" if "LiteRT:" not in str(failure) else "wrong"), f"{kernels}: {failure} [{' '.join(operators)}]"
-            wrong = wrong_outputs(case, outputs)
+            wrong = wrong_outputs(case, outputs, relative)
             if wrong:
                 return "wrong", f"{kernels}: {'; '.join(wrong)} [{' '.join(operators)}]"
         return ("passed" if operators else "nothing computed"), ""
 
-    def converted(self, case, model):
-        """As `convert`; a model refused for its opset alone is relabelled with the newest that mlctl knows, where it is valid there."""
+    def tried(self, case, model, inputs):
+        """(outcome, reason) of one of a case's models: to float32 and, if that passes and there are float constants, to float16.
+        A model refused for its opset alone is relabelled with the newest that mlctl knows, where it is valid there."""
         outcome, reason, path = self.convert(case, model)
         too_new = TOO_NEW.search(reason)
         older = older_model(model, int(too_new[1]), int(too_new[2])) if too_new else None
-        return (outcome, reason, path) if older is None else self.convert(case, older)
-
-    def tried(self, case, model, inputs):
-        """(outcome, reason) of one of a case's models."""
-        outcome, reason, path = self.converted(case, model)
+        if older is not None:
+            model = older
+            outcome, reason, path = self.convert(case, model)
         if outcome == "converted":
             outcome, reason = self.judge(case, path, inputs)
         elif outcome in ("refused", "not held") and not computes(model):
             outcome = "nothing computed"
         elif outcome == "refused" and case.outside_types:
             outcome = "type"
+        if outcome == "passed" and has_float_constants(model):
+            outcome, reason, path = self.convert(case, model, ["--quantize", "f16"])
+            if outcome == "converted":
+                outcome, reason = self.judge(case, path, inputs, RELATIVE_OF_F16)
+            reason = reason and f"to float16: {reason}"
         path.unlink(missing_ok=True)
         path.with_suffix(".onnx").unlink(missing_ok=True)
         return outcome, reason

@@ -198,7 +198,7 @@ def check_net(report, mlctl, net, folder, litert, long):
 
         title = f"{net.name} {scheme}"
         # The flatbuffer's tables and graph come on top of the weights.
-        report.check(f"{title}: bytes", bytes_written, at_most(int(source * (1.0 if scheme == "f32" else 0.5)) + 150_000))
+        report.check(f"{title}: converts, to bytes", bytes_written, at_most(int(source * (1.0 if scheme == "f32" else 0.5)) + 150_000))
         if not converted:
             row |= {f"{scheme} {column}": "–" for column in ("MB", "s", "peak MB", "TRANSPOSE", "difference")}
             continue

@@ -19,6 +19,8 @@ pub struct Inputs {
 
 const DIGITS: usize = 100;
 const RANDOM_ROWS: usize = 4;
+/// Height and width of pictures whose size the model leaves open.
+const RANDOM_SIDE: usize = 48;
 const MAX_ELEMENTS: usize = 1 << 28;
 
 /// Inputs that suit `plan`, the same every time.
@@ -66,7 +68,10 @@ const INTEGERS: [Range<f32>; 4] = [0.0..100.0, 0.0..2.0, 1.0..3.0, 0.0..1.0];
 
 /// Floats in 0..1; symbols become a few rows.
 fn random_tensor(port: &Port, integers: &Range<f32>, random: &mut Pcg64) -> Result<Tensor> {
-    let shape: Vec<usize> = port.shape.iter().map(|d| d.known().unwrap_or(RANDOM_ROWS)).collect();
+    let is_picture = port.shape.len() == 4;
+    let unknown = |axis| if is_picture && axis > 0 { RANDOM_SIDE } else { RANDOM_ROWS };
+    let dims = port.shape.iter().enumerate();
+    let shape: Vec<usize> = dims.map(|(axis, d)| d.known().unwrap_or(unknown(axis))).collect();
     if port
         .shape
         .iter()

@@ -4,8 +4,8 @@ use crate::graph::{Dim, ElementType, shape_text};
 use crate::ops::{dims, element_type};
 use crate::tract::guard::catch_panic;
 use crate::tract::{
-    EvalContext, IntoTValue, IntoTensor, Node, OpState, SimplePlan, TValue, TVec, Tensor,
-    TypedFact, TypedModel, TypedOp, TypedSimplePlan, TypedSimpleState,
+    EvalContext, IntoTValue, IntoTensor, Node, OpState, SimplePlan, SymbolValues, TDim, TValue,
+    TVec, Tensor, TypedFact, TypedModel, TypedOp, TypedSimplePlan, TypedSimpleState,
 };
 use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
@@ -25,6 +25,55 @@ pub struct Plan {
     plan: Arc<TypedSimplePlan>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    sizes: Arc<Sizes>,
+}
+
+/// Dimensions that small inputs could make negative. tract does not check them, and its kernels would
+/// reach outside their tensors.
+#[derive(Debug)]
+struct Sizes {
+    inputs: Vec<TVec<TDim>>,
+    /// The node, and one of its dimensions.
+    differences: Vec<(String, TDim)>,
+}
+
+impl Sizes {
+    fn of(model: &TypedModel) -> Result<Sizes> {
+        let inputs = model.input_outlets()?.iter();
+        let inputs = inputs.map(|o| Ok(model.outlet_fact(*o)?.shape.to_tvec()));
+        let mut differences = vec![];
+        for node in &model.nodes {
+            for dim in node.outputs.iter().flat_map(|o| o.fact.shape.iter()) {
+                if !dim.symbols().is_empty() && dim.to_string().contains('-') {
+                    differences.push((node.name.clone(), dim.clone()));
+                }
+            }
+        }
+        Ok(Sizes { inputs: inputs.collect::<Result<_>>()?, differences })
+    }
+
+    fn check(&self, tensors: &[Tensor]) -> Result<()> {
+        if self.differences.is_empty() {
+            return Ok(());
+        }
+        let mut values = SymbolValues::default();
+        for (dims, tensor) in self.inputs.iter().zip(tensors) {
+            for (dim, &size) in dims.iter().zip(tensor.shape()) {
+                if let TDim::Sym(symbol) = dim {
+                    values.set(symbol, i64::try_from(size)?);
+                }
+            }
+        }
+        for (node, dim) in &self.differences {
+            let size = dim.eval(&values).to_i64();
+            ensure!(
+                size.as_ref().map_or(true, |n| *n >= 0),
+                "the input is too small: '{node}' would have a dimension of {}",
+                size.unwrap_or(0)
+            );
+        }
+        Ok(())
+    }
 }
 
 /// One thread's run state.
@@ -65,9 +114,10 @@ impl Plan {
             };
             let inputs = ports(model.input_outlets()?, inputs)?;
             let outputs = ports(model.output_outlets()?, outputs)?;
+            let sizes = Arc::new(Sizes::of(&model)?);
             let mut fused = super::fuse::fuse(&model)?;
             fused.optimize()?;
-            Ok(Plan { plan: SimplePlan::new(fused)?, inputs, outputs })
+            Ok(Plan { plan: SimplePlan::new(fused)?, inputs, outputs, sizes })
         })
     }
 
@@ -113,7 +163,7 @@ impl Plan {
                 tensor.shape()
             );
         }
-        Ok(())
+        self.sizes.check(tensors)
     }
 }
 

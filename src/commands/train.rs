@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use prost::Message;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What is left out stays as the recipe says.
 #[derive(Debug, Clone, Default)]
@@ -72,7 +73,7 @@ pub fn train(options: &TrainOptions, progress: &dyn Progress) -> Result<Outcome<
             return Ok(Outcome::Cancelled(text));
         }
     };
-    let loaded = onnx::load(trained.model.clone(), None)?;
+    let loaded = onnx::load(Arc::new(trained.model.clone()), None)?;
     let plan = Plan::new(loaded.model, &loaded.inputs, &loaded.outputs)?;
     let name = out.file_name().and_then(|n| n.to_str()).unwrap_or(&recipe.name);
     let mut record = Record::new(name, "model.onnx", plan.inputs(), plan.outputs());

@@ -11,6 +11,7 @@ use crate::{lower, raise, read};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A model in memory.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub struct LoadedModel {
 /// What a file held.
 #[derive(Debug)]
 pub enum Graph {
-    Onnx(Box<pb::ModelProto>),
+    Onnx(Arc<pb::ModelProto>),
     Lite(Box<graph::Model>),
 }
 
@@ -68,7 +69,7 @@ impl LoadedModel {
         match format {
             Format::Onnx => {
                 let proto = onnx::decode(model.bytes.clone()).with_context(at)?;
-                model.graph = Graph::Onnx(Box::new(proto));
+                model.graph = Graph::Onnx(Arc::new(proto));
             }
             Format::Tflite => {
                 let file = read::parse_tflite(model.bytes.clone()).with_context(at)?;
@@ -120,10 +121,10 @@ impl LoadedModel {
 
     fn typed(
         &self,
-        load: fn(pb::ModelProto, Option<&Path>) -> Result<onnx::Loaded>,
+        load: fn(Arc<pb::ModelProto>, Option<&Path>) -> Result<onnx::Loaded>,
     ) -> Result<onnx::Loaded> {
         let Graph::Onnx(proto) = &self.graph else { bail!("not an ONNX model") };
-        load((**proto).clone(), self.path.parent()).with_context(|| self.path.display().to_string())
+        load(proto.clone(), self.path.parent()).with_context(|| self.path.display().to_string())
     }
 }
 

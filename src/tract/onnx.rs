@@ -35,8 +35,10 @@ pub fn read(path: &Path) -> Result<pb::ModelProto> {
 
 /// As [`read`], from bytes.
 pub fn decode(bytes: bytes::Bytes) -> Result<pb::ModelProto> {
-    let proto = decode_to_look_at(bytes)?;
+    let mut proto = decode_to_look_at(bytes)?;
     check(&proto)?;
+    name_unknown_dims(&mut proto);
+    name_default_fill(&mut proto);
     Ok(proto)
 }
 
@@ -306,13 +308,13 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Names the node that does not type-check; a panic or hang in tract is an error too.
-pub fn load(proto: pb::ModelProto, folder: Option<&Path>) -> Result<Loaded> {
+pub fn load(proto: Arc<pb::ModelProto>, folder: Option<&Path>) -> Result<Loaded> {
     load_decluttered(proto, folder, |model| model.declutter())
 }
 
 /// [`load`] for lowering: operators stay as the file has them where tract would split products of a
 /// concatenation and move axes for its own kernels.
-pub fn load_to_lower(proto: pb::ModelProto, folder: Option<&Path>) -> Result<Loaded> {
+pub fn load_to_lower(proto: Arc<pb::ModelProto>, folder: Option<&Path>) -> Result<Loaded> {
     load_decluttered(proto, folder, |model| {
         let mut optimizer = tract_core::optim::Optimizer::declutter();
         optimizer.passes.retain(|pass| {
@@ -324,7 +326,7 @@ pub fn load_to_lower(proto: pb::ModelProto, folder: Option<&Path>) -> Result<Loa
 }
 
 fn load_decluttered(
-    mut proto: pb::ModelProto,
+    proto: Arc<pb::ModelProto>,
     folder: Option<&Path>,
     declutter: fn(&mut TypedModel) -> Result<()>,
 ) -> Result<Loaded> {
@@ -332,8 +334,6 @@ fn load_decluttered(
     let folder = folder.and_then(|f| f.to_str()).map(str::to_string);
     let limit = Duration::from_secs(60 + size / (1 << 20));
     guard::with_deadline("loading the graph", limit, move || {
-        name_unknown_dims(&mut proto);
-        name_default_fill(&mut proto);
         let parsed = framework().parse(&proto, folder.as_deref())?;
         let graph = proto.graph.as_ref().context("no graph")?;
         let outputs = graph.output.iter().map(|o| o.name.clone()).collect();

@@ -13,10 +13,14 @@ use anyhow::bail;
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     if let Some(op) = node.op_as::<MaxPool>() {
         ensure!(op.with_index_outputs.is_none(), "MaxPool with indices");
-        return lower_max_pool(ctx, node, &op.pool_spec).map(Some);
+        return lower_pool(ctx, node, &op.pool_spec, Fold::Max).map(Some);
     }
     if let Some(op) = node.op_as::<SumPool>() {
-        return lower_sum_pool(ctx, node, op).map(Some);
+        let fold = match op.normalize {
+            true => Fold::Average { counts_padding: op.count_include_pad },
+            false => Fold::Sum,
+        };
+        return lower_pool(ctx, node, &op.pool_spec, fold).map(Some);
     }
     if let Some(op) = node.op_as::<Lrn>() {
         return lower_lrn(ctx, node, op).map(Some);
@@ -27,15 +31,131 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     Ok(None)
 }
 
-/// The windows of a pool that TFLite can compute.
-fn pool_windows(ctx: &LowerContext, node: &TypedNode, spec: &PoolSpec) -> Result<[Window; 2]> {
+/// What becomes of the pixels of a window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fold {
+    Max,
+    Sum,
+    Average { counts_padding: bool },
+}
+
+/// Maxima, sums and averages over a box are such over one pair of its axes, then over the next: each pair is
+/// a pool of two axes, with all axes before it in the batch and all after it in the channels.
+fn lower_pool(
+    ctx: &mut LowerContext,
+    node: &TypedNode,
+    spec: &PoolSpec,
+    fold: Fold,
+) -> Result<()> {
     let element = ctx.element(node.inputs[0])?;
-    ensure!(element == ElementType::F32, "a pool of {element}; only float32 is supported");
+    // of what is computed in float32
+    let lowest = match element {
+        ElementType::F32 | ElementType::F16 => f32::NEG_INFINITY,
+        ElementType::U8 if fold == Fold::Max => 0.0,
+        ElementType::I8 if fold == Fold::Max => -128.0,
+        _ => bail!("a pool of {element}"),
+    };
     let windows = windows(spec, &ctx.shape(node.inputs[0])?)?;
-    let dilated = windows.iter().any(|w| w.dilation != 1 && w.kernel != 1);
-    ensure!(!dilated, "a dilated pool");
-    <[Window; 2]>::try_from(windows)
-        .map_err(|w| anyhow!("a pool over {} spatial axes; TFLite has pools over 2", w.len()))
+    for window in &windows {
+        let places = 0..window.sizes.map_or(0, |(_, output)| output);
+        ensure!(
+            places.into_iter().all(|place| window.taps_inside(place) != Some(0)),
+            "a window of padding alone"
+        );
+    }
+    let name = &node.name;
+    let format = spec.data_format;
+    let (mut x, mut from) = channels_last(ctx, name, node.inputs[0], format)?;
+    let result = channels_last_shape(&ctx.shape(OutletId::new(node.id, 0))?, format);
+    let mut sizes = from.clone();
+    let mut rest = windows.len();
+    while rest > 0 {
+        let last = rest;
+        let first = last.saturating_sub(1).max(1);
+        let pair = match last == first {
+            true => [Window::UNIT, windows[0]],
+            false => [windows[first - 1], windows[last - 1]],
+        };
+        rest = rest.saturating_sub(2);
+        let plane = |sizes: &[TDim]| {
+            let one = if first == last { TDim::from(1) } else { sizes[first].clone() };
+            let batch = sizes[..first].iter().cloned().product();
+            [batch, one, sizes[last].clone(), sizes[last + 1..].iter().cloned().product()]
+        };
+        let before = plane(&sizes);
+        sizes[first..=last].clone_from_slice(&result[first..=last]);
+        let after = plane(&sizes);
+        if pair.iter().all(|w| w.is_identity()) {
+            continue;
+        }
+        x = ctx.reshape(&format!("{name}/plane"), x, &from, &before)?;
+        x = pool_plane(ctx, name, x, [&before, &after], &pair, fold, lowest)?;
+        from = after.to_vec();
+    }
+    x = ctx.reshape(&format!("{name}/box"), x, &from, &result)?;
+    bind_channels_last(ctx, node, x, format)
+}
+
+/// A pool over the two spatial axes of `x`; `before` and `after` it the plane has these shapes.
+fn pool_plane(
+    ctx: &mut LowerContext,
+    name: &str,
+    mut x: TensorId,
+    [before, after]: [&[TDim; 4]; 2],
+    windows: &[Window; 2],
+    fold: Fold,
+    lowest: f32,
+) -> Result<TensorId> {
+    let builtin = builtin_padding(windows);
+    let dilated = windows.map(|w| w.dilation != 1 && w.kernel != 1);
+    let excludes = matches!(fold, Fold::Average { counts_padding: false });
+    let padding = match builtin {
+        Some(Padding::Valid) => Padding::Valid,
+        Some(Padding::Same) if dilated == [false; 2] && (excludes || fold == Fold::Max) => {
+            Padding::Same
+        }
+        Some(Padding::Same) | None => {
+            let border = (fold == Fold::Max).then_some(lowest);
+            x = pad(ctx, name, x, before, windows, border)?;
+            Padding::Valid
+        }
+    };
+    let mut shape = before.clone();
+    for (axis, window) in (1..).zip(windows) {
+        if padding == Padding::Valid {
+            shape[axis] = before[axis].clone() + window.before + window.after;
+        }
+    }
+    for (place, window) in windows.iter().enumerate().filter(|&(place, _)| dilated[place]) {
+        let axis = place + 1;
+        let op = if fold == Fold::Max { BinaryOp::Maximum } else { BinaryOp::Add };
+        shape[axis] = after[axis].clone();
+        x = fold_taps(ctx, name, x, &shape, axis, window, op)?;
+    }
+    let left = [0, 1].map(|i| if dilated[i] { Window::UNIT } else { windows[i] });
+    let mut averaged = 1;
+    if left.iter().any(|w| (w.kernel, w.stride) != (1, 1)) {
+        let kind = if fold == Fold::Max { PoolKind::Max } else { PoolKind::Average };
+        let op = pool_op(kind, padding, &left);
+        x = ctx.emit(name, op, &[x], ElementType::F32, after);
+        averaged = left[0].kernel.checked_mul(left[1].kernel).context("the window's size")?;
+    }
+    let counts_padding = match fold {
+        Fold::Max => return Ok(x),
+        Fold::Average { .. } if padding == Padding::Same => return Ok(x),
+        Fold::Sum => None,
+        Fold::Average { counts_padding } => Some(counts_padding),
+    };
+    let factor = match counts_padding {
+        None => tract::tensor0(averaged as f32),
+        Some(counts_padding) => inverse_counts(windows, averaged, counts_padding)?,
+    };
+    if factor.cast_to::<f32>()?.try_as_plain_ram()?.as_slice::<f32>()?.iter().all(|&f| f == 1.0) {
+        return Ok(x);
+    }
+    let factor = ctx.add_constant(&format!("{name}/count"), &factor)?;
+    let op = LiteOp::Binary { op: BinaryOp::Mul, activation: Activation::None };
+    Ok(ctx.emit(&format!("{name}/counted"), op, &[x, factor], ElementType::F32, after))
 }
 
 fn pool_op(kind: PoolKind, padding: Padding, windows: &[Window; 2]) -> LiteOp {
@@ -48,69 +168,86 @@ fn pool_op(kind: PoolKind, padding: Padding, windows: &[Window; 2]) -> LiteOp {
     }
 }
 
-fn lower_max_pool(ctx: &mut LowerContext, node: &TypedNode, spec: &PoolSpec) -> Result<()> {
-    let windows = pool_windows(ctx, node, spec)?;
-    let name = &node.name;
-    let format = spec.data_format;
-    let (mut x, shape) = channels_last(ctx, name, node.inputs[0], format)?;
-    let padding = match builtin_padding(&windows) {
-        Some(padding) => padding,
-        None => {
-            x = pad(ctx, name, x, &shape, &windows, Some(f32::NEG_INFINITY))?;
-            Padding::Valid
-        }
-    };
-    let result = channels_last_shape(&ctx.shape(OutletId::new(node.id, 0))?, format);
-    let op = pool_op(PoolKind::Max, padding, &windows);
-    let y = ctx.emit(name, op, &[x], ElementType::F32, &result);
-    bind_channels_last(ctx, node, y, format)
-}
-
-fn lower_sum_pool(ctx: &mut LowerContext, node: &TypedNode, op: &SumPool) -> Result<()> {
-    let windows = pool_windows(ctx, node, &op.pool_spec)?;
-    let overhangs = windows.iter().any(|w| w.overhangs);
-    ensure!(
-        !(op.normalize && op.count_include_pad && overhangs),
-        "an average that counts padding with ceil_mode windows that reach past the padding"
-    );
-    let name = &node.name;
-    let format = op.pool_spec.data_format;
-    let (mut x, shape) = channels_last(ctx, name, node.inputs[0], format)?;
-    let result = channels_last_shape(&ctx.shape(OutletId::new(node.id, 0))?, format);
-    let builtin = builtin_padding(&windows);
-    let excludes = op.normalize && !op.count_include_pad;
-    let padding = match builtin {
-        Some(Padding::Valid) => Padding::Valid,
-        Some(Padding::Same) if excludes => Padding::Same,
-        Some(Padding::Same) | None => {
-            x = pad(ctx, name, x, &shape, &windows, None)?;
-            Padding::Valid
-        }
-    };
-    let lite = pool_op(PoolKind::Average, padding, &windows);
-    let mut y = ctx.emit(name, lite, &[x], ElementType::F32, &result);
-    let volume = windows[0].kernel.checked_mul(windows[1].kernel).context("the window's size")?;
-    let factor = if !op.normalize {
-        Some(tract::tensor0(volume as f32))
-    } else if excludes && builtin.is_none() {
-        Some(inverse_counts(&windows, volume)?)
-    } else {
-        None
-    };
-    if let Some(factor) = factor {
-        let factor = ctx.add_constant(&format!("{name}/count"), &factor)?;
-        let op = LiteOp::Binary { op: BinaryOp::Mul, activation: Activation::None };
-        y = ctx.emit(&format!("{name}/counted"), op, &[y, factor], ElementType::F32, &result);
+/// A dilated window along `axis`: a strided slice for each of its taps, joined by `op`. `shape` is the result's.
+fn fold_taps(
+    ctx: &mut LowerContext,
+    name: &str,
+    x: TensorId,
+    shape: &[TDim],
+    axis: usize,
+    window: &Window,
+    op: BinaryOp,
+) -> Result<TensorId> {
+    ensure!(window.kernel <= 1 << 10, "a dilated window of {} pixels", window.kernel);
+    let mut result = None;
+    for tap in 0..window.kernel {
+        let slice = tap_slice(ctx, name, x, shape, &[(axis, window, tap)])?;
+        result = Some(match result {
+            None => slice,
+            Some(so_far) => {
+                let op = LiteOp::Binary { op, activation: Activation::None };
+                ctx.emit(&format!("{name}/taps"), op, &[so_far, slice], ElementType::F32, shape)
+            }
+        });
     }
-    bind_channels_last(ctx, node, y, format)
+    result.context("a window of no pixels")
 }
 
-/// What an average over whole windows is to be multiplied with, by place, to count inside pixels only.
-fn inverse_counts(windows: &[Window; 2], volume: usize) -> Result<tract::Tensor> {
+/// What one tap of each window along the axes of `taps` sees, at all places of the padded `x`; of `shape`.
+fn tap_slice(
+    ctx: &mut LowerContext,
+    name: &str,
+    x: TensorId,
+    shape: &[TDim],
+    taps: &[(usize, &Window, usize)],
+) -> Result<TensorId> {
+    let rank = shape.len();
+    let (mut begin, mut end, mut strides) = (vec![0i32; rank], vec![0i32; rank], vec![1; rank]);
+    let all = (1u32 << rank) - 1;
+    let (mut begin_mask, mut end_mask) = (all, all);
+    for &(axis, window, tap) in taps {
+        let first = tap * window.dilation;
+        begin[axis] = i32::try_from(first)?;
+        begin_mask &= !(1 << axis);
+        strides[axis] = i32::try_from(window.stride)?;
+        let behind = window.field() - 1 - first;
+        if behind > 0 {
+            end[axis] = -i32::try_from(behind)?;
+            end_mask &= !(1 << axis);
+        }
+    }
+    let mut inputs = vec![x];
+    for (label, values) in [("begin", begin), ("end", end), ("strides", strides)] {
+        inputs.push(ctx.add_i32_constant(&format!("{name}/{label}"), &values));
+    }
+    let op = LiteOp::StridedSlice {
+        begin_mask,
+        end_mask,
+        shrink_axis_mask: 0,
+        new_axis_mask: 0,
+        ellipsis_mask: 0,
+    };
+    Ok(ctx.emit(&format!("{name}/tap"), op, &inputs, ElementType::F32, shape))
+}
+
+/// What an average over `averaged` pixels (their sum, where that is 1) is to be multiplied with, by place, to
+/// be an average over the pixels that count.
+fn inverse_counts(
+    windows: &[Window; 2],
+    averaged: usize,
+    counts_padding: bool,
+) -> Result<tract::Tensor> {
     let unknown = "an average that leaves padding out, over a spatial axis of unknown size";
     let counts = |window: &Window| -> Result<Vec<usize>> {
+        if window.is_valid() || counts_padding && !window.overhangs {
+            return Ok(vec![window.kernel]);
+        }
         let (_, output) = window.sizes.context(unknown)?;
-        (0..output).map(|place| window.taps_inside(place).context(unknown)).collect()
+        let count = |place| match counts_padding {
+            true => window.taps_on_padded(place),
+            false => window.taps_inside(place),
+        };
+        (0..output).map(|place| count(place).context(unknown)).collect()
     };
     let (rows, columns) = (counts(&windows[0])?, counts(&windows[1])?);
     let mut factors = vec![];
@@ -118,7 +255,7 @@ fn inverse_counts(windows: &[Window; 2], volume: usize) -> Result<tract::Tensor>
         for column in &columns {
             let count = row * column;
             ensure!(count > 0, "an average of padding alone");
-            factors.push((volume as f64 / count as f64) as f32);
+            factors.push((averaged as f64 / count as f64) as f32);
         }
     }
     Ok(tract::Tensor::from_shape(&[1, rows.len(), columns.len(), 1], &factors)?)

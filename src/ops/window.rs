@@ -18,6 +18,8 @@ pub struct Window {
     pub after: usize,
     /// Windows reach further than the padding that was asked for.
     pub overhangs: bool,
+    /// The padding after the input that was asked for, touched or not.
+    asked_after: usize,
     /// Input and output, where the input's size is known.
     pub sizes: Option<(usize, usize)>,
     /// TFLite's SAME by definition, whatever the size.
@@ -25,24 +27,30 @@ pub struct Window {
 }
 
 impl Window {
-    const UNIT: Window = Window {
+    pub const UNIT: Window = Window {
         kernel: 1,
         stride: 1,
         dilation: 1,
         before: 0,
         after: 0,
         overhangs: false,
+        asked_after: 0,
         sizes: Some((1, 1)),
         same: false,
     };
 
     /// Pixels from the first to the last tap.
-    fn field(&self) -> usize {
+    pub fn field(&self) -> usize {
         (self.kernel - 1) * self.dilation + 1
     }
 
-    fn is_valid(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         !self.same && self.before == 0 && self.after == 0
+    }
+
+    /// Each window is the one pixel at its place.
+    pub fn is_identity(&self) -> bool {
+        (self.kernel, self.stride) == (1, 1) && (self.is_valid() || self.same)
     }
 
     fn is_same(&self) -> bool {
@@ -64,12 +72,18 @@ impl Window {
     /// How many taps of the window at output `place` are inside an input of known size.
     pub fn taps_inside(&self, place: usize) -> Option<usize> {
         let (input, _) = self.sizes?;
+        Some(self.taps_in(place, self.before..self.before + input))
+    }
+
+    /// How many taps of the window at output `place` are inside the input or the padding that was asked for.
+    pub fn taps_on_padded(&self, place: usize) -> Option<usize> {
+        let (input, _) = self.sizes?;
+        Some(self.taps_in(place, 0..self.before + input + self.asked_after))
+    }
+
+    fn taps_in(&self, place: usize, range: std::ops::Range<usize>) -> usize {
         let start = place * self.stride;
-        let inside = |tap: &usize| {
-            let at = start + tap * self.dilation;
-            at >= self.before && at - self.before < input
-        };
-        Some((0..self.kernel).filter(inside).count())
+        (0..self.kernel).filter(|tap| range.contains(&(start + tap * self.dilation))).count()
     }
 }
 
@@ -101,6 +115,7 @@ pub fn windows(spec: &PoolSpec, shape: &[TDim]) -> Result<Vec<Window>> {
                 window.before = computed.pad_before;
                 window.after = reach.saturating_sub(input + window.before);
                 window.overhangs = window.after > computed.pad_after;
+                window.asked_after = computed.pad_after;
                 window.sizes = Some((input, output));
             }
             Err(_) => match &spec.padding {
@@ -189,7 +204,7 @@ pub fn channels_last_shape(shape: &[TDim], format: DataFormat) -> Vec<TDim> {
     all
 }
 
-/// `outlet` as N, two or more spatial axes, C; with its shape.
+/// `outlet` as float32 of N, two or more spatial axes, C; with its shape.
 pub fn channels_last(
     ctx: &mut LowerContext,
     name: &str,
@@ -198,7 +213,7 @@ pub fn channels_last(
 ) -> Result<(TensorId, Vec<TDim>)> {
     let mut shape = ctx.shape(outlet)?;
     let target = channels_last_shape(&shape, format);
-    let mut x = ctx.tensor(outlet)?;
+    let mut x = ctx.tensor_as(outlet, ElementType::F32)?;
     if !format.has_n() {
         let mut batched = shape.clone();
         batched.insert(0, TDim::from(1));
@@ -237,6 +252,8 @@ pub fn bind_channels_last(
         shape = order.iter().map(|&axis| shape[axis].clone()).collect();
     }
     let tensor = ctx.reshape(&format!("{name}/unbatched"), tensor, &shape, &result)?;
+    let element = ctx.element(OutletId::new(node.id, 0))?;
+    let tensor = ctx.cast(name, tensor, element);
     ctx.bind(node, tensor);
     Ok(())
 }

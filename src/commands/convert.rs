@@ -3,7 +3,7 @@
 use super::Outcome;
 use crate::compare::{OutputDifference, compare, example_inputs};
 use crate::format::{atomic, mmap};
-use crate::graph::{Model, shape_text};
+use crate::graph::{ElementType, Model, shape_text};
 use crate::model::{Graph, LoadedModel, locate, plan_lite, read_labels, refuse_saved_file};
 use crate::quantize::{Float16Plan, Scheme};
 use crate::write::{Description, write_tflite};
@@ -85,6 +85,8 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
     graph.metadata.retain(|m| m.name != "reduced_precision_support");
     passes::run(&mut graph);
     graph.validate()?;
+    let mut tensors = graph.subgraphs.iter().flat_map(|g| &g.tensors);
+    let halves = tensors.any(|t| t.element == ElementType::F16 && t.data.is_none());
     let mut out_of_range = vec![];
     if let Some(Scheme::Float16) = options.scheme {
         let plan = Float16Plan::new(&graph);
@@ -96,9 +98,11 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
         labels: model.labels.clone(),
         preprocessing: model.preprocessing.clone(),
     };
+    // a graph that computes with float16 rounds after each op, where the file may round less often
+    let scheme_or_half = options.scheme.or(halves.then_some(Scheme::Float16));
     let tolerance = options
         .tolerance
-        .unwrap_or_else(|| options.scheme.map_or(FLOAT32_TOLERANCE, Scheme::default_tolerance));
+        .unwrap_or_else(|| scheme_or_half.map_or(FLOAT32_TOLERANCE, Scheme::default_tolerance));
     let written = atomic::write_checked_file(
         &out,
         |file| write_tflite(&graph, &description, file),

@@ -5,12 +5,12 @@ use super::*;
 use crate::format::tflite::{
     Conv2DOptions, Conv3DOptions, DepthwiseConv2DOptions, TransposeConvOptions,
 };
-use crate::graph::{Activation, Padding};
+use crate::graph::{Activation, BinaryOp, Padding};
+use crate::tract::TVec;
 use crate::tract::ops::Downsample;
 use crate::tract::ops::cnn::{Conv, Deconv, KernelFormat, PaddingSpec, PoolSpec};
 use crate::tract::ops::einsum::EinSum;
 use crate::tract::ops::nn::DataFormat;
-use crate::tract::{IntoTensor, TVec};
 use anyhow::bail;
 
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
@@ -18,7 +18,7 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         return lower_conv(ctx, node, op).map(Some);
     }
     if let Some(op) = node.op_as::<Deconv>() {
-        return lower_deconv(ctx, node, op).map(Some);
+        return transpose_conv::lower(ctx, node, op).map(Some);
     }
     if let Some(op) = node.op_as::<EinSum>() {
         return lower_pointwise(ctx, node, op);
@@ -26,10 +26,11 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     Ok(None)
 }
 
-fn ensure_float(ctx: &LowerContext, node: &TypedNode) -> Result<()> {
+pub fn ensure_float(ctx: &LowerContext, node: &TypedNode) -> Result<()> {
     for &input in node.inputs.iter().take(2) {
         let element = ctx.element(input)?;
-        ensure!(element == ElementType::F32, "convolution of {element}; only float32 is supported");
+        let float = matches!(element, ElementType::F32 | ElementType::F16);
+        ensure!(float, "convolution of {element}; only floats are supported");
     }
     Ok(())
 }
@@ -52,60 +53,168 @@ fn lower_conv(ctx: &mut LowerContext, node: &TypedNode, op: &Conv) -> Result<()>
     );
     let windows = windows(&spec, &ctx.shape(source)?)?;
     let name = &node.name;
-    let depthwise = group > 1 && group == inputs && rank < 3;
-    let order = match (op.kernel_fmt, depthwise, rank) {
-        (KernelFormat::OIHW, true, 1) => vec![1, 2, 0],
-        (KernelFormat::OIHW, true, _) => vec![1, 2, 3, 0],
-        (KernelFormat::OIHW, false, 1) => vec![0, 2, 1],
-        (KernelFormat::OIHW, false, 2) => vec![0, 2, 3, 1],
-        (KernelFormat::OIHW, false, _) => vec![2, 3, 4, 1, 0],
-        (KernelFormat::HWIO, _, 1) => vec![2, 0, 1],
-        (KernelFormat::HWIO, _, 2) => vec![3, 0, 1, 2],
-        (KernelFormat::HWIO, _, _) => vec![0, 1, 2, 3, 4],
-        (KernelFormat::OHWI, _, 1 | 2) => (0..rank + 2).collect(),
-        (KernelFormat::OHWI, _, _) => vec![1, 2, 3, 4, 0],
-    };
-    let weights = lower_weights(ctx, name, node.inputs[1], &order)?;
-    let bias = lower_bias(ctx, name, node.inputs.get(2).copied(), outputs)?;
-    let (mut x, shape) = channels_last(ctx, name, source, spec.data_format)?;
+    let (mut x, mut shape) = channels_last(ctx, name, source, spec.data_format)?;
+    let result = ctx.shape(OutletId::new(node.id, 0))?;
+    let result = channels_last_shape(&result, spec.data_format);
     let padding = match builtin_padding(&windows) {
-        Some(padding) => padding,
-        None => {
+        Some(padding) if windows.len() == 2 || group == 1 => padding,
+        _ => {
             x = pad(ctx, name, x, &shape, &windows, None)?;
+            shape = padded_shape(&shape, &windows);
             Padding::Valid
         }
     };
-    let activation = Activation::None;
-    let lite = match windows.as_slice() {
-        [h, w] => {
-            let strides = [h.stride, w.stride];
-            let dilations = [h.dilation, w.dilation];
-            match depthwise {
-                true => LiteOp::DepthwiseConv2D {
-                    padding,
-                    strides,
-                    dilations,
-                    multiplier: outputs / group,
-                    activation,
-                },
-                false => LiteOp::Conv2D { padding, strides, dilations, activation },
-            }
-        }
-        [d, h, w] => {
-            ensure!(group == 1, "a 3-D convolution of {group} groups");
-            LiteOp::Conv3D {
-                padding,
-                strides: [d.stride, h.stride, w.stride],
-                dilations: [d.dilation, h.dilation, w.dilation],
-                activation,
-            }
-        }
-        _ => bail!("a convolution over {rank} spatial axes"),
-    };
-    let result = ctx.shape(OutletId::new(node.id, 0))?;
-    let result = channels_last_shape(&result, spec.data_format);
-    let y = ctx.emit(name, lite, &[x, weights, bias], ElementType::F32, &result);
+    let bias = lower_bias(ctx, name, node.inputs.get(2).copied(), outputs)?;
+    let weights = Weights::Outlet(node.inputs[1]);
+    let kernel = Kernel { weights, format: op.kernel_fmt, group, inputs, outputs };
+    let y = convolve(ctx, name, (x, &shape), &kernel, bias, padding, &windows, &result)?;
     bind_channels_last(ctx, node, y, spec.data_format)
+}
+
+/// The convolution of `x`, channels last and of `shape`, by `windows` of any position; `result` is its shape.
+#[allow(clippy::too_many_arguments)]
+pub fn convolve(
+    ctx: &mut LowerContext,
+    name: &str,
+    (x, shape): (TensorId, &[TDim]),
+    kernel: &Kernel,
+    bias: TensorId,
+    padding: Padding,
+    windows: &[Window],
+    result: &[TDim],
+) -> Result<TensorId> {
+    let lite = match windows {
+        [h, w] => kernel.convolution(padding, [h, w]),
+        [d, h, w] if kernel.group == 1 => LiteOp::Conv3D {
+            padding,
+            strides: [d.stride, h.stride, w.stride],
+            dilations: [d.dilation, h.dilation, w.dilation],
+            activation: Activation::None,
+        },
+        [d, h, w] => {
+            return sum_of_slabs(ctx, name, (x, shape), kernel, bias, [d, h, w], result);
+        }
+        _ => bail!("a convolution over {} spatial axes", windows.len()),
+    };
+    let weights = kernel.lower(ctx, name)?;
+    Ok(ctx.emit(name, lite, &[x, weights, bias], ElementType::F32, result))
+}
+
+pub enum Weights {
+    Outlet(OutletId),
+    Value(tract::Tensor),
+}
+
+/// The weights of a convolution and how they are arranged.
+pub struct Kernel {
+    pub weights: Weights,
+    pub format: KernelFormat,
+    pub group: usize,
+    pub inputs: usize,
+    pub outputs: usize,
+}
+
+impl Kernel {
+    fn is_depthwise(&self) -> bool {
+        self.group > 1 && self.group == self.inputs
+    }
+
+    fn lower(&self, ctx: &mut LowerContext, name: &str) -> Result<TensorId> {
+        let spatial = |rank: usize| rank.checked_sub(2).context("weights of rank 1");
+        match &self.weights {
+            Weights::Outlet(outlet) => {
+                let order = self.order(spatial(ctx.shape(*outlet)?.len())?);
+                lower_weights(ctx, name, *outlet, &order)
+            }
+            Weights::Value(value) => {
+                let order = self.order(spatial(value.rank())?);
+                constant_weights(ctx, &format!("{name}/weights"), value, &order)
+            }
+        }
+    }
+
+    fn value(&self, ctx: &LowerContext) -> Option<tract::Tensor> {
+        match &self.weights {
+            Weights::Outlet(outlet) => ctx.constant(*outlet).map(|value| value.as_ref().clone()),
+            Weights::Value(value) => Some(value.clone()),
+        }
+    }
+
+    /// The order of axes that TFLite has for weights over `rank` spatial axes.
+    fn order(&self, rank: usize) -> Vec<usize> {
+        match (self.format, self.is_depthwise(), rank) {
+            (KernelFormat::OIHW, true, 1) => vec![1, 2, 0],
+            (KernelFormat::OIHW, true, _) => vec![1, 2, 3, 0],
+            (KernelFormat::OIHW, false, 1) => vec![0, 2, 1],
+            (KernelFormat::OIHW, false, 2) => vec![0, 2, 3, 1],
+            (KernelFormat::OIHW, false, _) => vec![2, 3, 4, 1, 0],
+            (KernelFormat::HWIO, _, 1) => vec![2, 0, 1],
+            (KernelFormat::HWIO, _, 2) => vec![3, 0, 1, 2],
+            (KernelFormat::HWIO, _, _) => vec![0, 1, 2, 3, 4],
+            (KernelFormat::OHWI, _, 1 | 2) => (0..rank + 2).collect(),
+            (KernelFormat::OHWI, _, _) => vec![1, 2, 3, 4, 0],
+        }
+    }
+
+    /// CONV_2D or DEPTHWISE_CONV_2D.
+    fn convolution(&self, padding: Padding, windows: [&Window; 2]) -> LiteOp {
+        let (strides, dilations) = (windows.map(|w| w.stride), windows.map(|w| w.dilation));
+        let activation = Activation::None;
+        match self.is_depthwise() {
+            true => LiteOp::DepthwiseConv2D {
+                padding,
+                strides,
+                dilations,
+                multiplier: self.outputs / self.group,
+                activation,
+            },
+            false => LiteOp::Conv2D { padding, strides, dilations, activation },
+        }
+    }
+}
+
+/// A 3-D convolution in groups, which CONV_3D lacks: for each place along the kernel's depth a 2-D convolution of
+/// all the pictures that it meets, added up.
+fn sum_of_slabs(
+    ctx: &mut LowerContext,
+    name: &str,
+    (x, shape): (TensorId, &[TDim]),
+    kernel: &Kernel,
+    bias: TensorId,
+    [depth, h, w]: [&Window; 3],
+    result: &[TDim],
+) -> Result<TensorId> {
+    ensure!(kernel.format == KernelFormat::OIHW, "grouped weights as {:?}", kernel.format);
+    let value = kernel.value(ctx).context("a 3-D convolution of computed weights in groups")?;
+    let pictures = |shape: &[TDim]| -> Vec<TDim> {
+        let batch = shape[0].clone() * &shape[1];
+        [&[batch], &shape[2..]].concat()
+    };
+    let mut met = shape.to_vec();
+    met[1] = result[1].clone();
+    let (before, after) = (pictures(&met), pictures(result));
+    let no_bias = tract::tensor1(&vec![0f32; kernel.outputs]);
+    let no_bias = ctx.add_constant(&format!("{name}/zero"), &no_bias)?;
+    let mut sum = None;
+    for tap in 0..depth.kernel {
+        let slab = tap_slice(ctx, name, x, &met, &[(1, depth, tap)])?;
+        let slab = ctx.reshape(&format!("{name}/pictures"), slab, &met, &before)?;
+        let flat: Vec<usize> = [&value.shape()[..2], &value.shape()[3..]].concat();
+        let weights = value.slice(2, tap, tap + 1)?.into_shape(&flat)?;
+        let order = kernel.order(2);
+        let weights = constant_weights(ctx, &format!("{name}/weights"), &weights, &order)?;
+        let lite = kernel.convolution(Padding::Valid, [h, w]);
+        let bias = if tap == 0 { bias } else { no_bias };
+        let part = ctx.emit(name, lite, &[slab, weights, bias], ElementType::F32, &after);
+        sum = Some(match sum {
+            None => part,
+            Some(sum) => {
+                let op = LiteOp::Binary { op: BinaryOp::Add, activation: Activation::None };
+                ctx.emit(&format!("{name}/sum"), op, &[sum, part], ElementType::F32, &after)
+            }
+        });
+    }
+    ctx.reshape(&format!("{name}/box"), sum.context("a kernel of no depth")?, &after, result)
 }
 
 /// tract takes the stride of a convolution without padding out as a Downsample before it: back in.
@@ -143,33 +252,47 @@ fn absorb_downsamples(
 }
 
 /// Weights in the order of axes that TFLite has; those of a 1-D convolution get a unit height.
-fn lower_weights(
+pub fn lower_weights(
     ctx: &mut LowerContext,
     name: &str,
     outlet: OutletId,
     order: &[usize],
 ) -> Result<TensorId> {
+    if let Some(value) = ctx.constant(outlet).cloned() {
+        let label = ctx.model.node(outlet.node).name.clone();
+        return constant_weights(ctx, &label, &value, order);
+    }
     let shape = ctx.shape(outlet)?;
     ensure!(shape.len() == order.len(), "weights of rank {}", shape.len());
     let moved: Vec<TDim> = order.iter().map(|&axis| shape[axis].clone()).collect();
     let mut target = moved.clone();
     if target.len() == 3 {
-        // the one spatial axis is the last but one, or in the middle: 1 before it either way
-        target.insert(1, TDim::from(1));
+        target.insert(UNIT_HEIGHT, TDim::from(1));
     }
-    if let Some(value) = ctx.constant(outlet).cloned() {
-        let target = target.iter().map(|d| d.to_usize()).collect::<Result<Vec<_>, _>>()?;
-        let value = value.into_tensor().permute_axes(order)?.into_shape(&target)?;
-        let label = ctx.model.node(outlet.node).name.clone();
-        return ctx.add_constant(&label, &value);
-    }
-    let weights = ctx.tensor(outlet)?;
+    let weights = ctx.tensor_as(outlet, ElementType::F32)?;
     let weights = ctx.transpose(&format!("{name}/weights"), weights, &shape, order);
     ctx.reshape(&format!("{name}/weights"), weights, &moved, &target)
 }
 
+/// The one spatial axis is the last but one, or in the middle: 1 before it either way.
+const UNIT_HEIGHT: usize = 1;
+
+fn constant_weights(
+    ctx: &mut LowerContext,
+    label: &str,
+    value: &tract::Tensor,
+    order: &[usize],
+) -> Result<TensorId> {
+    ensure!(value.rank() == order.len(), "weights of rank {}", value.rank());
+    let mut value = value.cast_to::<f32>()?.into_owned().permute_axes(order)?;
+    if value.rank() == 3 {
+        value.insert_axis(UNIT_HEIGHT)?;
+    }
+    ctx.add_constant(label, &value)
+}
+
 /// A vector of `outputs` values; zeros where there is none.
-fn lower_bias(
+pub fn lower_bias(
     ctx: &mut LowerContext,
     name: &str,
     outlet: Option<OutletId>,
@@ -182,7 +305,7 @@ fn lower_bias(
             None => {
                 let shape = ctx.shape(outlet)?;
                 ensure!(shape == [TDim::from(outputs)], "a bias of shape {shape:?}");
-                return ctx.tensor(outlet);
+                return ctx.tensor_as(outlet, ElementType::F32);
             }
         },
     };
@@ -219,7 +342,8 @@ fn lower_pointwise(ctx: &mut LowerContext, node: &TypedNode, op: &EinSum) -> Res
     if kernel_shape.len() != 2 || op.q_params.is_some() {
         return Ok(None);
     }
-    if ctx.constant(kernel).is_none() || ctx.element(data)? != ElementType::F32 {
+    let float = matches!(ctx.element(data)?, ElementType::F32 | ElementType::F16);
+    if ctx.constant(kernel).is_none() || !float {
         return Ok(None);
     }
     // positions from the end: W 1, H 2, channels 3, batch 4
@@ -257,7 +381,8 @@ fn lower_pointwise(ctx: &mut LowerContext, node: &TypedNode, op: &EinSum) -> Res
     );
     let (source, spec) = absorb_downsamples(ctx, data, &spec);
     let name = &node.name;
-    let weights = ctx.constant(kernel).cloned().context("weights")?.into_tensor();
+    let weights = ctx.constant(kernel).cloned().context("weights")?;
+    let weights = weights.cast_to::<f32>()?.into_owned();
     let weights = weights.permute_axes(&order)?.into_shape(&[outputs, 1, 1, inputs])?;
     let label = ctx.model.node(kernel.node).name.clone();
     let weights = ctx.add_constant(&label, &weights)?;
@@ -275,166 +400,7 @@ fn lower_pointwise(ctx: &mut LowerContext, node: &TypedNode, op: &EinSum) -> Res
     bind_channels_last(ctx, node, y, result_format).map(Some)
 }
 
-/// One spatial axis of a transposed convolution.
-struct Spread {
-    input: usize,
-    output: usize,
-    stride: usize,
-    /// Of the kernel once its dilation is zeros.
-    field: usize,
-    /// Where the output begins in all that the kernel writes.
-    crop: usize,
-}
-
-impl Spread {
-    const UNIT: Spread = Spread { input: 1, output: 1, stride: 1, field: 1, crop: 0 };
-
-    /// What TRANSPOSE_CONV without padding must compute for the output to be inside.
-    fn computed(&self) -> usize {
-        ((self.input - 1) * self.stride + self.field).max(self.crop + self.output)
-    }
-
-    fn is_same(&self) -> bool {
-        self.field >= self.stride
-            && self.output == self.input * self.stride
-            && self.crop == (self.field - self.stride) / 2
-    }
-}
-
-fn spreads(op: &Deconv, shape: &[TDim], result: &[TDim]) -> Result<Vec<Spread>> {
-    let spec = &op.pool_spec;
-    let first = spec.data_format.h_axis();
-    let largest = i32::MAX as usize;
-    let mut spreads = vec![];
-    for axis in 0..spec.rank() {
-        let size = |shape: &[TDim]| {
-            let known = shape[first + axis].to_usize().ok().filter(|s| (1..largest).contains(s));
-            known.with_context(|| {
-                format!("a transposed convolution of unknown or empty size {shape:?}; fix it")
-            })
-        };
-        let (input, output) = (size(shape)?, size(result)?);
-        let (kernel, stride) = (spec.kernel_shape[axis], spec.stride(axis));
-        let dilation = spec.dilation(axis);
-        let in_range = |n: usize| (1..1 << 15).contains(&n);
-        ensure!(
-            in_range(kernel) && in_range(stride) && in_range(dilation),
-            "kernel {kernel}, stride {stride}, dilation {dilation}"
-        );
-        let field = (kernel - 1) * dilation + 1;
-        let computed = spec.padding.compute_one_for_deconv(
-            axis,
-            &input,
-            kernel,
-            dilation,
-            stride,
-            op.adjustments[axis],
-        )?;
-        ensure!(computed.deconvoluted == output, "an output of {output} is not as computed");
-        let spread = Spread { input, output, stride, field, crop: computed.pad_before };
-        let written = (input - 1) * stride + field;
-        ensure!(
-            spread.computed() - written < stride,
-            "output padding of {} with stride {stride}",
-            spread.computed() - written
-        );
-        spreads.push(spread);
-    }
-    if spreads.len() == 1 {
-        spreads.insert(0, Spread::UNIT);
-    }
-    Ok(spreads)
-}
-
-fn lower_deconv(ctx: &mut LowerContext, node: &TypedNode, op: &Deconv) -> Result<()> {
-    ensure_float(ctx, node)?;
-    let spec = &op.pool_spec;
-    ensure!(spec.rank() <= 2, "a transposed convolution over {} spatial axes", spec.rank());
-    let source = node.inputs[0];
-    let result = ctx.shape(OutletId::new(node.id, 0))?;
-    let spreads = spreads(op, &ctx.shape(source)?, &result)?;
-    let result = channels_last_shape(&result, spec.data_format);
-    let batch = result[0].to_usize().ok().with_context(|| {
-        format!("a transposed convolution of a dynamic batch ({}); fix it to a number", result[0])
-    })?;
-    let name = &node.name;
-    let outputs = spec.output_channels;
-    let bias = lower_bias(ctx, name, node.inputs.get(2).copied(), outputs)?;
-    let plain = op.group == 1 && spec.dilations().iter().all(|&d| d == 1);
-    let weights = match ctx.constant(node.inputs[1]).cloned() {
-        Some(kernel) => {
-            let weights = spread_weights(op, &kernel)?;
-            let label = ctx.model.node(node.inputs[1].node).name.clone();
-            ctx.add_constant(&label, &weights)?
-        }
-        None => {
-            ensure!(plain, "computed weights with groups or dilation");
-            ensure!(op.kernel_format == KernelFormat::OIHW, "weights as {:?}", op.kernel_format);
-            let order: &[usize] = if spec.rank() == 1 { &[0, 2, 1] } else { &[0, 2, 3, 1] };
-            lower_weights(ctx, name, node.inputs[1], order)?
-        }
-    };
-    let (x, _) = channels_last(ctx, name, source, spec.data_format)?;
-    let same = spreads.iter().all(Spread::is_same);
-    let mut sizes = vec![i32::try_from(batch)?];
-    for spread in &spreads {
-        sizes.push(i32::try_from(if same { spread.output } else { spread.computed() })?);
-    }
-    sizes.push(i32::try_from(outputs)?);
-    let target = ctx.add_i32_constant(&format!("{name}/shape"), &sizes);
-    let padding = if same { Padding::Same } else { Padding::Valid };
-    let strides = [spreads[0].stride, spreads[1].stride];
-    let lite = LiteOp::TransposeConv { padding, strides, activation: Activation::None };
-    let shape: Vec<TDim> = sizes.iter().map(|&d| TDim::from(d)).collect();
-    let mut y = ctx.emit(name, lite, &[target, weights, x, bias], ElementType::F32, &shape);
-    if shape != result {
-        let begin = [0, spreads[0].crop as i32, spreads[1].crop as i32, 0];
-        let size = [-1, spreads[0].output as i32, spreads[1].output as i32, -1];
-        let begin = ctx.add_i32_constant(&format!("{name}/begin"), &begin);
-        let size = ctx.add_i32_constant(&format!("{name}/size"), &size);
-        let name = format!("{name}/crop");
-        y = ctx.emit(&name, LiteOp::Slice, &[y, begin, size], ElementType::F32, &result);
-    }
-    bind_channels_last(ctx, node, y, spec.data_format)
-}
-
-/// The kernel as out × h × w × in; groups become zeros beside a diagonal, dilation zeros between taps.
-fn spread_weights(op: &Deconv, kernel: &tract::Tensor) -> Result<tract::Tensor> {
-    ensure!(op.kernel_format == KernelFormat::OIHW, "weights as {:?}", op.kernel_format);
-    let spec = &op.pool_spec;
-    let (inputs, outputs, group) = (spec.input_channels, spec.output_channels, op.group);
-    ensure!(
-        group > 0 && inputs % group == 0 && outputs % group == 0,
-        "group {group} of {inputs} channels"
-    );
-    let inner = inputs / group;
-    let (h, w, dilations) = match (spec.kernel_shape.as_slice(), &*spec.dilations()) {
-        (&[w], &[x]) => (1, w, [1, x]),
-        (&[h, w], &[y, x]) => (h, w, [y, x]),
-        _ => bail!("a transposed convolution over {} spatial axes", spec.rank()),
-    };
-    let (high, wide) = ((h - 1) * dilations[0] + 1, (w - 1) * dilations[1] + 1);
-    let count = [outputs, high, wide, inputs].iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    let count = count.filter(|&n| n <= 1 << 26);
-    let count = count.with_context(|| {
-        format!(
-            "weights of {group} groups or dilation {dilations:?} would be too large written out"
-        )
-    })?;
-    let values = float_values(kernel)?;
-    ensure!(values.len() == outputs * inner * h * w, "weights of {} values", values.len());
-    let mut spread = vec![0f32; count];
-    for (i, &value) in values.iter().enumerate() {
-        let (x, y) = (i % w, i / w % h);
-        let (input, output) = (i / (w * h) % inner, i / (w * h * inner));
-        let input = output / (outputs / group) * inner + input;
-        let row = output * high + y * dilations[0];
-        spread[(row * wide + x * dilations[1]) * inputs + input] = value;
-    }
-    Ok(tract::Tensor::from_shape(&[outputs, high, wide, inputs], &spread)?)
-}
-
-fn known(ctx: &RaiseContext, name: &str, outlet: OutletId) -> Result<Vec<usize>> {
+pub fn known(ctx: &RaiseContext, name: &str, outlet: OutletId) -> Result<Vec<usize>> {
     let fact = ctx.model.outlet_fact(outlet)?;
     let dt = fact.datum_type;
     ensure!(dt == DatumType::F32, "'{name}': convolution of {dt:?} cannot be computed yet");
@@ -443,7 +409,7 @@ fn known(ctx: &RaiseContext, name: &str, outlet: OutletId) -> Result<Vec<usize>>
 }
 
 /// The input's channels; its rank is checked.
-fn channels(ctx: &RaiseContext, name: &str, x: OutletId, rank: usize) -> Result<usize> {
+pub fn channels(ctx: &RaiseContext, name: &str, x: OutletId, rank: usize) -> Result<usize> {
     let fact = ctx.model.outlet_fact(x)?;
     let dt = fact.datum_type;
     ensure!(dt == DatumType::F32, "'{name}': convolution of {dt:?} cannot be computed yet");
@@ -451,7 +417,7 @@ fn channels(ctx: &RaiseContext, name: &str, x: OutletId, rank: usize) -> Result<
     fact.shape[rank - 1].to_usize().with_context(|| format!("'{name}': unknown channels"))
 }
 
-fn raise_bias(ctx: &mut RaiseContext, node: &Node, index: usize, n: usize) -> Result<OutletId> {
+pub fn raise_bias(ctx: &mut RaiseContext, node: &Node, index: usize, n: usize) -> Result<OutletId> {
     let name = ctx.output_name(node);
     if !ctx.has_input(node, index) {
         let name = unique(&ctx.model, &format!("{name}/zero"));
@@ -464,7 +430,7 @@ fn raise_bias(ctx: &mut RaiseContext, node: &Node, index: usize, n: usize) -> Re
     Ok(bias)
 }
 
-fn move_axis(
+pub fn move_axis(
     ctx: &mut RaiseContext,
     name: &str,
     wire: OutletId,
@@ -521,7 +487,7 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             wire_conv(ctx, node, spec, 1, [x, weights], *activation)
         }
         LiteOp::TransposeConv { padding, strides, activation } => {
-            raise_transpose_conv(ctx, node, *padding, *strides, *activation)
+            transpose_conv::raise(ctx, node, *padding, *strides, *activation)
         }
         other => bail!("{} is not a convolution", other.name()),
     }
@@ -538,59 +504,6 @@ fn wire_conv(
     let name = ctx.output_name(node);
     let bias = raise_bias(ctx, node, 2, spec.output_channels)?;
     let op = Conv::new(spec, KernelFormat::OIHW, group, None);
-    let wire = ctx.wire(name, op, &[x, weights, bias])?;
-    let wire = super::activation::wire_fused(ctx, name, activation, wire)?;
-    ctx.finish(node, wire)
-}
-
-fn raise_transpose_conv(
-    ctx: &mut RaiseContext,
-    node: &Node,
-    padding: Padding,
-    strides: [usize; 2],
-    activation: Activation,
-) -> Result<()> {
-    let name = ctx.output_name(node);
-    let target = ctx.i32_input(node, 0)?;
-    let (weights, x) = (ctx.input(node, 1)?, ctx.input(node, 2)?);
-    let &[outputs, h, w, inner] = known(ctx, name, weights)?.as_slice() else {
-        bail!("'{name}': weights that are not of rank 4");
-    };
-    let inputs = channels(ctx, name, x, 4)?;
-    ensure!(inputs == inner, "'{name}': weights of {inner} channels for {inputs}");
-    let shape = ctx.shape(x)?;
-    let target: Vec<usize> =
-        target.iter().map(|&d| usize::try_from(d)).collect::<Result<_, _>>()?;
-    ensure!(
-        target.len() == 4 && target[3] == outputs && shape[0] == TDim::from(target[0]),
-        "'{name}': an output of {target:?} from {shape:?} and {outputs} channels"
-    );
-    let (mut before, mut after, mut adjustments) = (TVec::new(), TVec::new(), TVec::new());
-    for (axis, kernel) in [h, w].into_iter().enumerate() {
-        let input = shape[axis + 1].to_usize().ok().filter(|&d| d > 0);
-        let input = input.with_context(|| format!("'{name}': an input of unknown size"))?;
-        let (output, stride) = (target[axis + 1], strides[axis]);
-        ensure!(kernel > 0 && stride > 0 && output > 0, "'{name}': an empty axis");
-        let written = (input - 1).checked_mul(stride).and_then(|n| n.checked_add(kernel));
-        let written = written.with_context(|| format!("'{name}': stride {stride}"))?;
-        let crop = match padding {
-            Padding::Valid => 0,
-            Padding::Same => {
-                let steps = (output.div_ceil(stride) - 1).checked_mul(stride);
-                let reach = steps.and_then(|n| n.checked_add(kernel)).context("stride")?;
-                reach.saturating_sub(output) / 2
-            }
-        };
-        before.push(crop);
-        after.push(written.saturating_sub(crop.saturating_add(output)));
-        adjustments.push(crop.saturating_add(output).saturating_sub(written));
-    }
-    let mut spec =
-        channels_last_spec(&[h, w], Padding::Valid, &strides, &[1, 1], [inputs, outputs]);
-    spec.padding = PaddingSpec::Explicit(before, after);
-    let weights = move_axis(ctx, name, weights, 3, 1)?;
-    let bias = raise_bias(ctx, node, 3, outputs)?;
-    let op = Deconv::new(spec, KernelFormat::OIHW, adjustments, 1);
     let wire = ctx.wire(name, op, &[x, weights, bias])?;
     let wire = super::activation::wire_fused(ctx, name, activation, wire)?;
     ctx.finish(node, wire)

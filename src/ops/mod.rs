@@ -10,6 +10,7 @@ mod conv;
 mod elementwise;
 mod gather;
 mod matmul;
+mod max_pool_indices;
 mod normalize;
 mod pad;
 mod pool;
@@ -21,6 +22,7 @@ mod scatter;
 mod shape;
 mod slice;
 mod softmax;
+mod transpose_conv;
 mod window;
 
 use crate::format::tflite::{BuiltinOperator, BuiltinOptions, TensorType};
@@ -40,9 +42,10 @@ use std::sync::Arc;
 /// reason why a known op cannot be expressed.
 type Lowering = fn(&mut LowerContext, &TypedNode) -> Result<Option<()>>;
 
-const LOWERINGS: [Lowering; 15] = [
+const LOWERINGS: [Lowering; 16] = [
     conv::lower,
     pool::lower,
+    max_pool_indices::lower,
     slice::lower,
     pad::lower,
     gather::lower,

@@ -41,12 +41,7 @@ enum Fold {
 
 /// Maxima, sums and averages over a box are such over one pair of its axes, then over the next: each pair is
 /// a pool of two axes, with all axes before it in the batch and all after it in the channels.
-fn lower_pool(
-    ctx: &mut LowerContext,
-    node: &TypedNode,
-    spec: &PoolSpec,
-    fold: Fold,
-) -> Result<()> {
+fn lower_pool(ctx: &mut LowerContext, node: &TypedNode, spec: &PoolSpec, fold: Fold) -> Result<()> {
     let element = ctx.element(node.inputs[0])?;
     // of what is computed in float32
     let lowest = match element {
@@ -68,19 +63,26 @@ fn lower_pool(
     let (mut x, mut from) = channels_last(ctx, name, node.inputs[0], format)?;
     let result = channels_last_shape(&ctx.shape(OutletId::new(node.id, 0))?, format);
     let mut sizes = from.clone();
+    let channels = from.len() - 1;
     let mut rest = windows.len();
     while rest > 0 {
         let last = rest;
         let first = last.saturating_sub(1).max(1);
-        let pair = match last == first {
-            true => [Window::UNIT, windows[0]],
+        // an axis alone has all axes after it beside it: symbols must not get into the channels
+        let alone = first == last;
+        let pair = match alone {
+            true => [windows[0], Window::UNIT],
             false => [windows[first - 1], windows[last - 1]],
         };
         rest = rest.saturating_sub(2);
         let plane = |sizes: &[TDim]| {
-            let one = if first == last { TDim::from(1) } else { sizes[first].clone() };
-            let batch = sizes[..first].iter().cloned().product();
-            [batch, one, sizes[last].clone(), sizes[last + 1..].iter().cloned().product()]
+            let count = |axes: &[TDim]| axes.iter().cloned().product::<TDim>();
+            let batch = count(&sizes[..first]);
+            let (second, inner) = match alone {
+                true => (count(&sizes[2..channels]), sizes[channels].clone()),
+                false => (sizes[last].clone(), count(&sizes[last + 1..])),
+            };
+            [batch, sizes[first].clone(), second, inner]
         };
         let before = plane(&sizes);
         sizes[first..=last].clone_from_slice(&result[first..=last]);
@@ -120,12 +122,10 @@ fn pool_plane(
             Padding::Valid
         }
     };
-    let mut shape = before.clone();
-    for (axis, window) in (1..).zip(windows) {
-        if padding == Padding::Valid {
-            shape[axis] = before[axis].clone() + window.before + window.after;
-        }
-    }
+    let mut shape = match padding {
+        Padding::Valid => padded_shape(before, windows),
+        Padding::Same => before.to_vec(),
+    };
     for (place, window) in windows.iter().enumerate().filter(|&(place, _)| dilated[place]) {
         let axis = place + 1;
         let op = if fold == Fold::Max { BinaryOp::Maximum } else { BinaryOp::Add };
@@ -191,43 +191,6 @@ fn fold_taps(
         });
     }
     result.context("a window of no pixels")
-}
-
-/// What one tap of each window along the axes of `taps` sees, at all places of the padded `x`; of `shape`.
-fn tap_slice(
-    ctx: &mut LowerContext,
-    name: &str,
-    x: TensorId,
-    shape: &[TDim],
-    taps: &[(usize, &Window, usize)],
-) -> Result<TensorId> {
-    let rank = shape.len();
-    let (mut begin, mut end, mut strides) = (vec![0i32; rank], vec![0i32; rank], vec![1; rank]);
-    let all = (1u32 << rank) - 1;
-    let (mut begin_mask, mut end_mask) = (all, all);
-    for &(axis, window, tap) in taps {
-        let first = tap * window.dilation;
-        begin[axis] = i32::try_from(first)?;
-        begin_mask &= !(1 << axis);
-        strides[axis] = i32::try_from(window.stride)?;
-        let behind = window.field() - 1 - first;
-        if behind > 0 {
-            end[axis] = -i32::try_from(behind)?;
-            end_mask &= !(1 << axis);
-        }
-    }
-    let mut inputs = vec![x];
-    for (label, values) in [("begin", begin), ("end", end), ("strides", strides)] {
-        inputs.push(ctx.add_i32_constant(&format!("{name}/{label}"), &values));
-    }
-    let op = LiteOp::StridedSlice {
-        begin_mask,
-        end_mask,
-        shrink_axis_mask: 0,
-        new_axis_mask: 0,
-        ellipsis_mask: 0,
-    };
-    Ok(ctx.emit(&format!("{name}/tap"), op, &inputs, ElementType::F32, shape))
 }
 
 /// What an average over `averaged` pixels (their sum, where that is 1) is to be multiplied with, by place, to

@@ -39,6 +39,11 @@ impl Window {
         same: false,
     };
 
+    /// A window without padding over an axis of any size.
+    pub fn valid(kernel: usize, stride: usize, dilation: usize) -> Window {
+        Window { kernel, stride, dilation, sizes: None, ..Window::UNIT }
+    }
+
     /// Pixels from the first to the last tap.
     pub fn field(&self) -> usize {
         (self.kernel - 1) * self.dilation + 1
@@ -104,7 +109,7 @@ pub fn windows(spec: &PoolSpec, shape: &[TDim]) -> Result<Vec<Window>> {
         );
         let field = kernel.checked_sub(1).and_then(|k| k.checked_mul(dilation)).map(|f| f + 1);
         let field = field.filter(|&f| f < largest).with_context(|| format!("kernel {kernel}"))?;
-        let mut window = Window { kernel, stride, dilation, sizes: None, ..Window::UNIT };
+        let mut window = Window::valid(kernel, stride, dilation);
         match shape[first + axis].to_usize() {
             Ok(input) => {
                 ensure!(input > 0 && input < largest, "a spatial axis of size {input}");
@@ -173,12 +178,11 @@ pub fn pad(
     }
     ensure!(!windows.iter().any(|w| w.same), "SAME padding of a spatial axis of unknown size");
     let mut paddings = vec![0i32; 2 * shape.len()];
-    let mut padded = shape.to_vec();
     for (axis, window) in (1..).zip(windows) {
         paddings[2 * axis] = i32::try_from(window.before)?;
         paddings[2 * axis + 1] = i32::try_from(window.after)?;
-        padded[axis] = shape[axis].clone() + window.before + window.after;
     }
+    let padded = padded_shape(shape, windows);
     let paddings = tract::Tensor::from_shape(&[shape.len(), 2], &paddings)?;
     let mut inputs = vec![x, ctx.add_constant(&format!("{name}/paddings"), &paddings)?];
     if let Some(value) = value {
@@ -186,6 +190,52 @@ pub fn pad(
     }
     let element = ctx.graph.tensors[x].element;
     Ok(ctx.emit(&format!("{name}/pad"), LiteOp::Pad, &inputs, element, &padded))
+}
+
+/// The shape of what [`pad`] makes.
+pub fn padded_shape(shape: &[TDim], windows: &[Window]) -> Vec<TDim> {
+    let mut padded = shape.to_vec();
+    for (axis, window) in (1..).zip(windows) {
+        padded[axis] = shape[axis].clone() + window.before + window.after;
+    }
+    padded
+}
+
+/// What one tap of each window along the axes of `taps` sees, at all places of the padded `x`; of `shape`.
+pub fn tap_slice(
+    ctx: &mut LowerContext,
+    name: &str,
+    x: TensorId,
+    shape: &[TDim],
+    taps: &[(usize, &Window, usize)],
+) -> Result<TensorId> {
+    let rank = shape.len();
+    let (mut begin, mut end, mut strides) = (vec![0i32; rank], vec![0i32; rank], vec![1; rank]);
+    let all = (1u32 << rank) - 1;
+    let (mut begin_mask, mut end_mask) = (all, all);
+    for &(axis, window, tap) in taps {
+        let first = tap * window.dilation;
+        begin[axis] = i32::try_from(first)?;
+        begin_mask &= !(1 << axis);
+        strides[axis] = i32::try_from(window.stride)?;
+        let behind = window.field() - 1 - first;
+        if behind > 0 {
+            end[axis] = -i32::try_from(behind)?;
+            end_mask &= !(1 << axis);
+        }
+    }
+    let mut inputs = vec![x];
+    for (label, values) in [("begin", begin), ("end", end), ("strides", strides)] {
+        inputs.push(ctx.add_i32_constant(&format!("{name}/{label}"), &values));
+    }
+    let op = LiteOp::StridedSlice {
+        begin_mask,
+        end_mask,
+        shrink_axis_mask: 0,
+        new_axis_mask: 0,
+        ellipsis_mask: 0,
+    };
+    Ok(ctx.emit(&format!("{name}/tap"), op, &inputs, ElementType::F32, shape))
 }
 
 /// A shape of `format` as N, two or more spatial axes, C.

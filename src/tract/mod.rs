@@ -5,8 +5,10 @@
 
 pub mod guard;
 pub mod onnx;
+mod onnx_ops;
 pub mod typed_ops;
 
+pub use onnx_ops::MaxPoolIndices;
 pub use tract_core::ops;
 pub use tract_core::ops::change_axes::to_axis_ops_with_tf_rules;
 pub use tract_onnx::pb;

@@ -39,6 +39,7 @@ pub fn decode(bytes: bytes::Bytes) -> Result<pb::ModelProto> {
     check(&proto)?;
     name_unknown_dims(&mut proto);
     name_default_fill(&mut proto);
+    drop_shadowed_pads(&mut proto);
     Ok(proto)
 }
 
@@ -107,11 +108,6 @@ fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
             Some("the runtime takes the alpha of Swish for 1".to_string())
         } else if !registry.contains_key(&node.op_type) {
             Some("no implementation in the runtime".to_string())
-        } else if node.op_type == "ConvTranspose"
-            && node.attribute.iter().any(|a| a.name == "output_shape" && !a.ints.is_empty())
-        {
-            // tract takes it for output padding and leaves the pads that it stands for out
-            Some("output_shape is not supported; give pads and output_padding".to_string())
         } else {
             None
         }
@@ -292,7 +288,9 @@ fn check_shape_bomb(
 fn framework() -> &'static tract_onnx::Onnx {
     static FRAMEWORK: std::sync::OnceLock<tract_onnx::Onnx> = std::sync::OnceLock::new();
     FRAMEWORK.get_or_init(|| {
-        tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true)
+        let mut onnx = tract_onnx::onnx();
+        onnx_ops::register(&mut onnx.op_register);
+        onnx.with_ignore_value_info(true).with_ignore_output_shapes(true)
     })
 }
 
@@ -361,6 +359,18 @@ fn name_default_fill(proto: &mut pb::ModelProto) {
             t: Some(zero),
             ..Default::default()
         });
+    }
+}
+
+/// Where `auto_pad` is set, `pads` say nothing (onnxruntime); tract would take them.
+fn drop_shadowed_pads(proto: &mut pb::ModelProto) {
+    for node in proto.graph.iter_mut().flat_map(|g| &mut g.node) {
+        let shadows = |a: &pb::AttributeProto| {
+            a.name == "auto_pad" && !a.s.is_empty() && a.s != b"NOTSET"[..]
+        };
+        if node.attribute.iter().any(shadows) {
+            node.attribute.retain(|a| a.name != "pads");
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use crate::data::preprocessing::Preprocessing;
 use crate::format::mmap;
 use crate::graph;
 use crate::runtime::Plan;
-use crate::tract::{guard, onnx, pb};
+use crate::tract::guard::{self, Allowance};
+use crate::tract::{onnx, pb};
 use crate::{lower, raise, read};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -97,10 +98,10 @@ impl LoadedModel {
         }
     }
 
-    /// The lite graph: as read, or lowered from ONNX.
+    /// The lite graph: as read, its shapes checked, or lowered from ONNX.
     ///
     /// # Errors
-    /// Every op that has no lite form, together.
+    /// Every op that has no lite form, together; a tensor that has another shape than its op gives it.
     pub fn lite_graph(&self) -> Result<graph::Model> {
         match &self.graph {
             Graph::Onnx(proto) => {
@@ -115,7 +116,15 @@ impl LoadedModel {
                 lower::restore_constant_names(&mut lite, &original);
                 Ok(lite)
             }
-            Graph::Lite(graph) => Ok((**graph).clone()),
+            Graph::Lite(graph) => {
+                let own = graph.clone();
+                let allowance = Allowance::for_bytes(constant_bytes(graph));
+                let checked = guard::with_allowance("checking the shapes", allowance, move || {
+                    raise::check_shapes(&own)
+                });
+                checked.with_context(|| self.path.display().to_string())?;
+                Ok((**graph).clone())
+            }
         }
     }
 
@@ -130,8 +139,10 @@ impl LoadedModel {
 
 /// A lite graph ready to run.
 pub fn plan_lite(graph: &graph::Model) -> Result<Plan> {
-    let raised = guard::catch_panic("raising the graph", || {
-        let mut raised = raise::raise(graph)?;
+    let own = graph.clone();
+    let allowance = Allowance::for_bytes(constant_bytes(graph));
+    let raised = guard::with_allowance("raising the graph", allowance, move || {
+        let mut raised = raise::raise(&own)?;
         raised.model.declutter()?;
         Ok(raised)
     })?;
@@ -147,6 +158,11 @@ pub fn plan_lite(graph: &graph::Model) -> Result<Plan> {
     let inputs = names(&main.inputs, signature.map(|s| &s.inputs));
     let outputs = names(&main.outputs, signature.map(|s| &s.outputs));
     Plan::new(raised.model, &inputs, &outputs)
+}
+
+fn constant_bytes(graph: &graph::Model) -> u64 {
+    let tensors = graph.subgraphs.iter().flat_map(|g| &g.tensors);
+    tensors.filter_map(|t| t.data.as_ref()).map(|data| data.len() as u64).sum()
 }
 
 /// One class name a line.

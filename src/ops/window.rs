@@ -99,6 +99,17 @@ impl Window {
 pub fn windows(spec: &PoolSpec, shape: &[TDim]) -> Result<Vec<Window>> {
     let first = spec.data_format.h_axis();
     let (strides, dilations) = (spec.strides(), spec.dilations());
+    let rank = spec.rank();
+    let pads = match &spec.padding {
+        PaddingSpec::Explicit(before, after) | PaddingSpec::ExplicitOnnxPool(before, after, _) => {
+            before.len() == rank && after.len() == rank
+        }
+        PaddingSpec::Valid | PaddingSpec::SameUpper | PaddingSpec::SameLower => true,
+    };
+    ensure!(
+        pads && shape.len() >= first + rank && strides.len() == rank && dilations.len() == rank,
+        "a kernel of {rank} axes, whose pads, strides or dilations or whose input have others"
+    );
     let mut windows = vec![];
     for axis in 0..spec.rank() {
         let (kernel, stride, dilation) = (spec.kernel_shape[axis], strides[axis], dilations[axis]);

@@ -188,7 +188,11 @@ fn transposed(
     let rank = order.len();
     let permutation: Option<Vec<usize>> =
         order.into_iter().map(|a| usize::try_from(a).ok().filter(|&a| a < rank)).collect();
-    Some((permutation?, node.inputs.first().copied().flatten()?))
+    let (permutation, source) = (permutation?, node.inputs.first().copied().flatten()?);
+    let is_whole = (0..rank).all(|axis| permutation.contains(&axis));
+    let fits =
+        graph.tensors[source].shape.len() == rank && graph.tensors[tensor].shape.len() == rank;
+    (is_whole && fits).then_some((permutation, source))
 }
 
 fn producers(graph: &Subgraph) -> Vec<Option<usize>> {
@@ -274,7 +278,8 @@ fn passage(
         *input = Some(source);
     }
     let passage = ops::permute(graph, node, &permutation?)?;
-    Some((passage, sources))
+    let mut outputs = node.outputs.iter().zip(&passage.outputs);
+    outputs.all(|(&o, p)| graph.tensors[o].shape.len() == p.len()).then_some((passage, sources))
 }
 
 /// Puts `node` on the untransposed `sources`, and a TRANSPOSE behind each of its outputs.

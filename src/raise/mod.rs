@@ -1,6 +1,6 @@
 //! LiteGraph → tract's `TypedModel`: the walk. How one op raises is known in `ops/`.
 
-use crate::graph::{Dim, Model};
+use crate::graph::{Dim, Model, shape_text};
 use crate::ops::{self, RaiseContext, datum_type};
 use crate::tract::{OutletId, TDim, TypedFact, TypedModel};
 use anyhow::{Context, Result, ensure};
@@ -39,4 +39,31 @@ pub fn raise(model: &Model) -> Result<Raised> {
     let (mut model, outlets) = ctx.into_parts();
     model.select_output_outlets(&outputs)?;
     Ok(Raised { model, outlets })
+}
+
+/// Whether every value of a graph has the rank, the sizes and the type that the graph declares; what is
+/// not raised (custom ops and what follows them) is an error.
+///
+/// # Errors
+/// Names the tensor, its declared shape and the computed one; or the node that cannot be computed here.
+pub fn check_shapes(model: &Model) -> Result<()> {
+    let raised = raise(model)?;
+    for (tensor, outlet) in model.main().tensors.iter().zip(&raised.outlets) {
+        let Some(outlet) = outlet else { continue };
+        let fact = raised.model.outlet_fact(*outlet)?;
+        let computed = ops::dims(&fact.shape);
+        let sizes = tensor.shape.iter().zip(&computed);
+        let fits = tensor.shape.len() == computed.len()
+            && sizes.clone().all(|(a, b)| a == b || a.known().is_none() || b.known().is_none());
+        ensure!(
+            fits && datum_type(tensor.element)? == fact.datum_type,
+            "tensor '{}' is declared as {}{}; what computes it gives {:?}{}",
+            tensor.name,
+            tensor.element,
+            shape_text(&tensor.shape),
+            fact.datum_type,
+            shape_text(&computed)
+        );
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::graph::{Dim, ElementType, shape_text};
 use crate::ops::{dims, element_type};
-use crate::tract::guard::catch_panic;
+use crate::tract::guard::{Allowance, catch_panic, with_allowance};
 use crate::tract::{
     EvalContext, IntoTValue, IntoTensor, Node, OpState, SimplePlan, SymbolValues, TDim, TValue,
     TVec, Tensor, TypedFact, TypedModel, TypedOp, TypedSimplePlan, TypedSimpleState,
@@ -76,6 +76,32 @@ impl Sizes {
     }
 }
 
+/// Values of more bytes than this are refused when the plan is made, where their shapes are known.
+const LARGEST_VALUE: usize = 8 << 30;
+
+fn check_sizes(model: &TypedModel) -> Result<()> {
+    for node in &model.nodes {
+        for fact in node.outputs.iter().map(|o| &o.fact) {
+            let Some(shape) = fact.shape.as_concrete() else { continue };
+            let count = shape.iter().try_fold(fact.datum_type.size_of(), |n, &d| n.checked_mul(d));
+            ensure!(
+                count.is_some_and(|n| n <= LARGEST_VALUE),
+                "node '{}' ({}) makes a value of shape {shape:?}, which is too large",
+                node.name,
+                node.op.name()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of the constants of `model`.
+fn constant_bytes(model: &TypedModel) -> u64 {
+    let facts = model.nodes.iter().flat_map(|n| &n.outputs).map(|o| &o.fact);
+    let constants = facts.filter_map(|f| f.konst.as_ref());
+    constants.map(|k| (k.len() * k.datum_type().size_of()) as u64).sum()
+}
+
 /// One thread's run state.
 #[derive(Debug)]
 pub struct Session {
@@ -97,7 +123,9 @@ impl Plan {
     /// # Errors
     /// The graph does not type-check, or tract cannot plan it.
     pub fn new(model: TypedModel, inputs: &[String], outputs: &[String]) -> Result<Plan> {
-        catch_panic("planning the graph", move || {
+        let allowance = Allowance::for_bytes(constant_bytes(&model));
+        let (inputs, outputs) = (inputs.to_vec(), outputs.to_vec());
+        with_allowance("planning the graph", allowance, move || {
             let ports = |outlets: &[crate::tract::OutletId],
                          names: &[String]|
              -> Result<Vec<Port>> {
@@ -112,8 +140,9 @@ impl Plan {
                 };
                 outlets.iter().zip(names).map(port).collect()
             };
-            let inputs = ports(model.input_outlets()?, inputs)?;
-            let outputs = ports(model.output_outlets()?, outputs)?;
+            let inputs = ports(model.input_outlets()?, &inputs)?;
+            let outputs = ports(model.output_outlets()?, &outputs)?;
+            check_sizes(&model)?;
             let sizes = Arc::new(Sizes::of(&model)?);
             let mut fused = super::fuse::fuse(&model)?;
             fused.optimize()?;

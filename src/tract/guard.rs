@@ -1,10 +1,12 @@
-//! Calls into tract with foreign bytes: a panic becomes an error, a hang ends at a deadline.
+//! Calls into tract with foreign bytes: a panic becomes an error, a hang ends at a deadline, hunger at a limit.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Once, mpsc};
-use std::time::Duration;
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 thread_local! {
     /// `Some` while this thread runs guarded code; then what its panic said.
@@ -39,21 +41,73 @@ pub fn catch_panic<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
     })
 }
 
-/// As [`catch_panic`], on a thread of its own that is abandoned after `limit`.
-pub fn with_deadline<T: Send + 'static>(
+/// What a call that foreign bytes decide may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    pub time: Duration,
+    /// Bytes of memory beyond what the process holds at the start; looked at where `/proc` tells.
+    pub memory: u64,
+}
+
+impl Allowance {
+    /// For a model whose file or constants take `bytes`: 30 s and a second for each MB, 2 GB and 16 times the size.
+    pub fn for_bytes(bytes: u64) -> Allowance {
+        Allowance {
+            time: Duration::from_secs(30 + bytes / (1 << 20)),
+            memory: (2 << 30) + bytes.saturating_mul(16),
+        }
+    }
+}
+
+/// How often the memory is looked at.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// As [`catch_panic`], on a thread of its own that is abandoned when it takes more than `allowance`.
+pub fn with_allowance<T: Send + 'static>(
     what: &str,
-    limit: Duration,
+    allowance: Allowance,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let (sender, receiver) = mpsc::channel();
     let name = what.to_string();
+    let before = own_memory();
+    let start = Instant::now();
     std::thread::Builder::new()
         .name("guarded".into())
         .stack_size(64 << 20)
         .spawn(move || sender.send(catch_panic(&name, work)))?;
-    receiver
-        .recv_timeout(limit)
-        .map_err(|_| anyhow!("{what}: gave up after {} s", limit.as_secs()))?
+    loop {
+        let left = allowance.time.saturating_sub(start.elapsed());
+        match receiver.recv_timeout(left.min(INTERVAL)) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Disconnected) => bail!("{what}: it ended without a result"),
+            Err(RecvTimeoutError::Timeout) if left.is_zero() => {
+                ABANDONED.fetch_add(1, Ordering::Relaxed);
+                bail!("{what}: gave up after {} s", allowance.time.as_secs())
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let (Some(before), Some(now)) = (before, own_memory())
+            && now.saturating_sub(before) > allowance.memory
+        {
+            ABANDONED.fetch_add(1, Ordering::Relaxed);
+            bail!("{what}: gave up at {} MB of memory", allowance.memory >> 20)
+        }
+    }
+}
+
+/// How many calls were abandoned; their threads still run and hold what they took, until the process ends.
+pub fn abandoned() -> usize {
+    ABANDONED.load(Ordering::Relaxed)
+}
+
+static ABANDONED: AtomicUsize = AtomicUsize::new(0);
+
+/// Resident bytes of this process that no file backs, on Linux.
+fn own_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -70,11 +124,25 @@ mod tests {
 
     #[test]
     fn a_hang_ends_at_the_deadline() {
-        let error = with_deadline("loading y", Duration::from_millis(20), || {
+        let allowance = Allowance { time: Duration::from_millis(20), memory: u64::MAX };
+        let error = with_allowance("loading y", allowance, || {
             std::thread::sleep(Duration::from_secs(5));
             Ok(())
         })
         .unwrap_err();
         assert_eq!(error.to_string(), "loading y: gave up after 0 s");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn hunger_ends_at_the_limit() {
+        let allowance = Allowance { time: Duration::from_secs(60), memory: 64 << 20 };
+        let error = with_allowance("loading z", allowance, || {
+            let eaten: Vec<Vec<u8>> = (0..512).map(|_| vec![1; 1 << 20]).collect();
+            std::thread::sleep(Duration::from_secs(60));
+            Ok(eaten.len())
+        })
+        .unwrap_err();
+        assert_eq!(error.to_string(), "loading z: gave up at 64 MB of memory");
     }
 }

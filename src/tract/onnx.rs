@@ -4,13 +4,12 @@
 
 use super::*;
 use crate::graph::{UnsupportedOp, unsupported_text};
-use crate::tract::guard;
+use crate::tract::guard::{self, Allowance};
 use ::anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::time::Duration;
 
 /// The newest default-domain opset of ONNX 1.21, and its IR version.
 pub const NEWEST_OPSET: i64 = 26;
@@ -18,6 +17,12 @@ pub const NEWEST_IR: i64 = 13;
 
 /// No single tensor of a model may declare more elements than this.
 const MAX_TENSOR_ELEMENTS: usize = 1 << 32;
+
+/// No input, and no value that a constant shape asks for, may have more elements than this.
+const MAX_VALUE_ELEMENTS: usize = 1 << 28;
+
+/// Places of a convolution's or pool's kernel, and elements of a stride, dilation or pad.
+const MAX_WINDOW: u64 = 1 << 20;
 
 /// Domains whose op names mean what tract's registry takes them for.
 const KNOWN_DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
@@ -129,15 +134,16 @@ fn node_name(node: &pb::NodeProto) -> &str {
 
 /// Sizes of tensors, names of values, and an order in which the nodes can run.
 fn check_graph(graph: &pb::GraphProto, outer: &HashSet<&str>) -> Result<()> {
-    let mut constants: HashMap<&str, &pb::TensorProto> = HashMap::new();
+    let mut constants: HashMap<&str, Vec<i64>> = HashMap::new();
     for tensor in &graph.initializer {
         check_tensor(tensor)?;
-        constants.insert(&tensor.name, tensor);
+        constants.insert(&tensor.name, integers(tensor));
     }
     let mut defined: HashSet<&str> = outer.clone();
-    defined.extend(constants.keys());
+    defined.extend(graph.initializer.iter().map(|t| t.name.as_str()));
     let mut inputs = HashSet::new();
     for input in &graph.input {
+        check_input_size(input)?;
         ensure!(inputs.insert(input.name.as_str()), "input '{}' is declared twice", input.name);
         defined.insert(&input.name);
     }
@@ -152,8 +158,19 @@ fn check_graph(graph: &pb::GraphProto, outer: &HashSet<&str>) -> Result<()> {
     }
     let mut waiting = vec![0usize; graph.node.len()];
     let mut readers: Vec<Vec<usize>> = vec![vec![]; graph.node.len()];
+    for node in graph.node.iter().filter(|n| n.op_type == "Constant") {
+        if let (Some(name), Some(value)) = (node.output.first(), node.attribute.first()) {
+            let values = match (&value.t, value.name.as_str()) {
+                (Some(tensor), _) => integers(tensor),
+                (None, "value_int") => vec![value.i],
+                (None, _) => value.ints.clone(),
+            };
+            constants.insert(name, values);
+        }
+    }
     for (i, node) in graph.node.iter().enumerate() {
         check_shape_bomb(node, &constants)?;
+        check_window(node)?;
         for input in node.input.iter().filter(|i| !i.is_empty()) {
             match producers.get(input.as_str()) {
                 Some(&p) => {
@@ -261,23 +278,85 @@ fn check_tensor(tensor: &pb::TensorProto) -> Result<()> {
     Ok(())
 }
 
-/// Small constants that ask for huge tensors.
-fn check_shape_bomb(
-    node: &pb::NodeProto,
-    constants: &HashMap<&str, &pb::TensorProto>,
-) -> Result<()> {
-    let shape_input = match node.op_type.as_str() {
-        "ConstantOfShape" => 0,
-        "Expand" | "Tile" => 1,
-        _ => return Ok(()),
-    };
-    let Some(shape) = node.input.get(shape_input).and_then(|i| constants.get(i.as_str())) else {
+/// Inputs of more elements than anything here is run with.
+fn check_input_size(input: &pb::ValueInfoProto) -> Result<()> {
+    use pb::tensor_shape_proto::dimension::Value;
+    let Some(pb::type_proto::Value::TensorType(tensor)) =
+        input.r#type.as_ref().and_then(|t| t.value.as_ref())
+    else {
         return Ok(());
     };
-    let raw = shape.raw_data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b));
-    let dims: Vec<i64> = shape.int64_data.iter().copied().chain(raw).collect();
+    let known = tensor.shape.iter().flat_map(|s| &s.dim).filter_map(|d| match d.value {
+        Some(Value::DimValue(n)) if n > 0 => Some(n),
+        _ => None,
+    });
+    let dims: Vec<i64> = known.collect();
     ensure!(
-        element_count(&dims).is_some_and(|n| n <= 1 << 28),
+        element_count(&dims).is_some_and(|n| n <= MAX_VALUE_ELEMENTS),
+        "input '{}' is too large: {dims:?}",
+        input.name
+    );
+    Ok(())
+}
+
+/// Kernels, strides, dilations and pads of convolutions and pools, which tract unrolls.
+fn check_window(node: &pb::NodeProto) -> Result<()> {
+    for attribute in &node.attribute {
+        let product = match attribute.name.as_str() {
+            "kernel_shape" => true,
+            "strides" | "dilations" | "pads" | "output_padding" => false,
+            _ => continue,
+        };
+        let sizes = attribute.ints.iter().map(|n| n.unsigned_abs());
+        let size = match product {
+            true => sizes.fold(1, u64::saturating_mul),
+            false => sizes.max().unwrap_or(0),
+        };
+        ensure!(
+            size <= MAX_WINDOW,
+            "node '{}' ({}) has the {} {:?}, which is too large",
+            node_name(node),
+            node.op_type,
+            attribute.name,
+            attribute.ints
+        );
+    }
+    Ok(())
+}
+
+/// The values of a short tensor of int32 or int64, as a shape is one.
+fn integers(tensor: &pb::TensorProto) -> Vec<i64> {
+    use pb::tensor_proto::DataType;
+    let raw = &tensor.raw_data;
+    if raw.len() > 8 * 64 || tensor.int32_data.len().max(tensor.int64_data.len()) > 64 {
+        return vec![];
+    }
+    match DataType::try_from(tensor.data_type) {
+        Ok(DataType::Int64) => {
+            let raw = raw.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b));
+            tensor.int64_data.iter().copied().chain(raw).collect()
+        }
+        Ok(DataType::Int32) => {
+            let raw = raw.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b).into());
+            tensor.int32_data.iter().map(|&n| n.into()).chain(raw).collect()
+        }
+        _ => vec![],
+    }
+}
+
+/// Small constants that ask for huge tensors.
+fn check_shape_bomb(node: &pb::NodeProto, constants: &HashMap<&str, Vec<i64>>) -> Result<()> {
+    let shape_input = match node.op_type.as_str() {
+        "ConstantOfShape" | "BlackmanWindow" | "HammingWindow" | "HannWindow" => 0,
+        "Expand" | "Tile" | "OneHot" => 1,
+        _ => return Ok(()),
+    };
+    let Some(dims) = node.input.get(shape_input).and_then(|i| constants.get(i.as_str())) else {
+        return Ok(());
+    };
+    let sizes: Vec<i64> = dims.iter().map(|&d| d.max(1)).collect();
+    ensure!(
+        element_count(&sizes).is_some_and(|n| n <= MAX_VALUE_ELEMENTS),
         "node '{}' ({}) asks for a tensor of shape {dims:?}",
         node_name(node),
         node.op_type
@@ -330,8 +409,7 @@ fn load_decluttered(
 ) -> Result<Loaded> {
     let size = proto.encoded_len() as u64;
     let folder = folder.and_then(|f| f.to_str()).map(str::to_string);
-    let limit = Duration::from_secs(60 + size / (1 << 20));
-    guard::with_deadline("loading the graph", limit, move || {
+    guard::with_allowance("loading the graph", Allowance::for_bytes(size), move || {
         let parsed = framework().parse(&proto, folder.as_deref())?;
         let graph = proto.graph.as_ref().context("no graph")?;
         let outputs = graph.output.iter().map(|o| o.name.clone()).collect();

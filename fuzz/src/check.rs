@@ -1,0 +1,139 @@
+//! What must hold of any bytes that are given as a model; what does not panics here, and is a finding.
+
+use bytes::Bytes;
+use mlctl::commands::Outcome;
+use mlctl::commands::convert::{ConvertOptions, convert};
+use mlctl::commands::inspect::inspect;
+use mlctl::compare::example_inputs;
+use mlctl::graph::{Dim, Model};
+use mlctl::model::plan_lite;
+use mlctl::quantize::Scheme;
+use mlctl::tract::guard;
+use mlctl::write::{Description, write_tflite};
+use mlctl::{ops, raise, read};
+use std::fmt::Debug;
+use std::fs;
+use std::path::Path;
+
+/// How far an input came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reached {
+    Refused,
+    /// Read as a graph, and then refused.
+    Read,
+    Converted,
+    /// Converted, and the written file computes what the input does.
+    Checked,
+    /// Converted, but mlctl's check of the written file did not hold: the user gets no file.
+    NotHeld,
+}
+
+/// Values of a graph that is run; a larger one is converted without its check.
+const SMALL: usize = 1 << 18;
+
+/// `mlctl inspect` and `mlctl convert` of an ONNX file, with its check where the graph is small.
+pub fn check_onnx(folder: &Path, bytes: &[u8]) -> Reached {
+    let (source, out) = (folder.join("input.onnx"), folder.join("output.tflite"));
+    fs::write(&source, bytes).unwrap();
+    let _ = fs::remove_file(&out);
+    let _ = inspect(Some(&source));
+    let scheme = (bytes.len() % 4 == 3).then_some(Scheme::Float16);
+    check_conversion(&source, &out, scheme)
+}
+
+/// Reading, raising, running, inspecting and writing a `.tflite`, and `mlctl convert` of it.
+pub fn check_tflite(folder: &Path, bytes: &[u8]) -> Reached {
+    let (source, out) = (folder.join("input.tflite"), folder.join("output.tflite"));
+    fs::write(&source, bytes).unwrap();
+    let _ = fs::remove_file(&out);
+    let _ = inspect(Some(&source));
+    let Ok(file) = read::parse_tflite(Bytes::copy_from_slice(bytes)) else {
+        return Reached::Refused;
+    };
+    let mut again = vec![];
+    if file.write(&mut again).is_ok() {
+        let reread = read::parse_tflite(again.into()).expect("what was written can be read");
+        assert_same(&reread, &file, "the tables");
+    }
+    let Ok(graph) = read::lite_graph(&file) else { return Reached::Refused };
+    check_read_of_written(&graph, &read::description(&file, bytes));
+    let _ = graph.subgraphs.iter().map(ToString::to_string).collect::<String>();
+    if is_small(&graph)
+        && let Ok(plan) = plan_lite(&graph)
+        && let Ok(inputs) = example_inputs(&plan, None)
+        && let Ok(mut session) = plan.session()
+    {
+        for run in inputs.runs {
+            let _ = session.run(run);
+        }
+    }
+    check_conversion(&source, &out, (bytes.len() % 4 == 3).then_some(Scheme::Float16))
+        .max(Reached::Read)
+}
+
+fn check_conversion(source: &Path, out: &Path, scheme: Option<Scheme>) -> Reached {
+    let mut options = ConvertOptions {
+        model: Some(source.to_path_buf()),
+        out: Some(out.to_path_buf()),
+        scheme,
+        no_verify: true,
+        ..Default::default()
+    };
+    if convert(&options).is_err() {
+        assert!(!out.exists(), "a refused conversion left a file");
+        return Reached::Refused;
+    }
+    let written =
+        Bytes::from(fs::read(out).expect("a conversion that is done has written its file"));
+    let file = read::parse_tflite(written.clone()).expect("a written file can be read");
+    let graph = read::lite_graph(&file).expect("a written file holds a graph");
+    check_read_of_written(&graph, &read::description(&file, &written));
+    if !is_small(&graph) {
+        return Reached::Converted;
+    }
+    options.no_verify = false;
+    match convert(&options) {
+        Ok(Outcome::Done(_)) => Reached::Checked,
+        Ok(Outcome::CheckFailed(_)) => Reached::NotHeld,
+        Ok(Outcome::Cancelled(_)) | Err(_) => Reached::Converted,
+    }
+}
+
+/// read(write(graph)) is the graph; what can be read and not be written is refused with its reason.
+fn check_read_of_written(graph: &Model, description: &Description) {
+    let mut written = vec![];
+    if write_tflite(graph, description, &mut written).is_err() {
+        return;
+    }
+    let file = read::parse_tflite(written.into()).expect("a written graph can be read");
+    let reread = read::lite_graph(&file).expect("a written graph is a graph");
+    assert_same(&reread.subgraphs, &graph.subgraphs, "the graph");
+    assert_same(&reread.signatures, &graph.signatures, "the signatures");
+}
+
+/// Equal, or different in nothing but NaN.
+fn assert_same<T: PartialEq + Debug>(found: &T, expected: &T, what: &str) {
+    assert!(
+        found == expected || format!("{found:?}") == format!("{expected:?}"),
+        "{what} read back from what was written: {found:?}\ninstead of {expected:?}"
+    );
+}
+
+/// Whether all values of a run, constants included, are few, both as declared and as computed.
+fn is_small(graph: &Model) -> bool {
+    let computed = guard::catch_panic("raising", || {
+        let model = raise::raise(graph)?.model;
+        let facts = model.nodes.iter().flat_map(|n| &n.outputs).map(|o| &o.fact.shape);
+        Ok(facts.map(|shape| ops::dims(shape)).collect::<Vec<_>>())
+    });
+    let Ok(computed) = computed else { return false };
+    let elements = |shape: &[Dim]| {
+        shape.iter().try_fold(1usize, |n, d| n.checked_mul(d.known().unwrap_or(48)))
+    };
+    let declared = graph.subgraphs.iter().flat_map(|g| &g.tensors).map(|t| &t.shape);
+    let counts: Option<Vec<usize>> =
+        declared.chain(&computed).map(|shape| elements(shape)).collect();
+    counts.is_some_and(|counts| {
+        counts.iter().fold(0, |sum: usize, &n| sum.saturating_add(n)) <= SMALL
+    })
+}

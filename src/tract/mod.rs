@@ -3,6 +3,7 @@
 //! Invariant: no other module names the tract crates; `ops/`, `lower/`, `raise/`, `runtime/` and
 //! `train/gradient.rs` take ops from here.
 
+mod celu;
 pub mod guard;
 pub mod onnx;
 mod onnx_ops;

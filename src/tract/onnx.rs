@@ -369,6 +369,7 @@ fn framework() -> &'static tract_onnx::Onnx {
     FRAMEWORK.get_or_init(|| {
         let mut onnx = tract_onnx::onnx();
         onnx_ops::register(&mut onnx.op_register);
+        onnx.op_register.insert("Celu", celu::celu);
         onnx.with_ignore_value_info(true).with_ignore_output_shapes(true)
     })
 }

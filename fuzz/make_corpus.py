@@ -53,6 +53,10 @@ GRAPHS = {
     "finding_pool_of_more_axes": ("float[1,28,28] x", "float[1,28,28] y", "y = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>(x)"),
     "finding_huge_input": ("int32[2147483647,5] x", "float[4,5] y", "y = EyeLike<dtype=1>(x)"),
     "finding_huge_window": ("float[1] x", "float[10] y", "n = Constant<value = int32 {1064304640}>() a = BlackmanWindow(n) y = Add(a, x)"),
+    "finding_number_without_elements": ("float[3] x", "float[3] y", "m = Constant<value = bool[0] {}>() r = Constant<value_float=0.5>() y = Dropout(x, r, m)"),
+    "finding_infinite_scale": ("float[1,1,4,4] x", "float[1,1,2,2] y", 's = Constant<value = float[4] {-inf, 1.0, 0.6, 0.6}>() y = Resize<mode="cubic", antialias=1>(x, , s)'),
+    "finding_huge_resize": ("float[1,1,2,4] x", "float[1,1,2,2] y", "s = Constant<value_ints=[1,1,1055486197,1]>() y = Resize(x, , , s)"),
+    "finding_celu": ("float[3,3] x", "float[3,3] y", "a = Celu<alpha=3.0>(x) y = Celu<alpha=4.0>(a)"),
     "finding_scalar_index": ("float[3] x, float z", "float[3] y", "y = GatherND(x, z)"),
 }
 

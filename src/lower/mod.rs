@@ -6,8 +6,8 @@ pub use names::{Contents, restore_constant_names};
 
 use crate::graph::{Model, Signature, UnsupportedOp, unsupported_text};
 use crate::ops::{self, LowerContext};
-use crate::tract::TypedModel;
 use crate::tract::ops::{konst::Const, source::TypedSource};
+use crate::tract::{TypedModel, TypedNode};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Lowers a decluttered graph; `inputs` and `outputs` name its ends in order.
@@ -26,6 +26,7 @@ pub fn lower(model: &TypedModel, inputs: &[String], outputs: &[String]) -> Resul
         if node.op_is::<Const>() || node.op_is::<TypedSource>() {
             continue;
         }
+        check_sizes(node)?;
         let known = node.inputs.iter().all(|&i| ctx.constant(i).is_some() || ctx.has_tensor(i));
         if !known {
             missing = true;
@@ -64,4 +65,21 @@ pub fn lower(model: &TypedModel, inputs: &[String], outputs: &[String]) -> Resul
         signatures: vec![signature],
         metadata: vec![],
     })
+}
+
+/// No value may have more elements than this, 4 GB of float32.
+const MAX_ELEMENTS: usize = 1 << 30;
+
+fn check_sizes(node: &TypedNode) -> Result<()> {
+    for output in &node.outputs {
+        let Some(shape) = output.fact.shape.as_concrete() else { continue };
+        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        ensure!(
+            count.is_some_and(|n| n <= MAX_ELEMENTS),
+            "node '{}' ({}) makes a value of shape {shape:?}, which is too large",
+            node.name,
+            node.op.name()
+        );
+    }
+    Ok(())
 }

@@ -46,6 +46,7 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
             |d: &TDim| d.to_usize().map_err(|_| anyhow!("a resize of the dynamic axis {axis}"));
         let (len_in, len_out) = (known(&from[axis])?, known(&to[axis])?);
         let scale = scale.unwrap_or(len_out as f32 / len_in as f32);
+        check_axis(scale, len_in, len_out)?;
         plans.push((axis, scale, op.plan_axis(scale, len_in, len_out), len_in, len_out));
     }
     if let [(2, a, _, h, new_h), (3, b, _, w, new_w)] = plans.as_slice()
@@ -97,6 +98,7 @@ fn lower_onnx(ctx: &mut LowerContext, node: &TypedNode, op: &onnx_resize::Resize
         if len_in == len_out && scale == 1.0 {
             continue;
         }
+        check_axis(scale, len_in, len_out)?;
         let window = resize::window_size(&op.interpolator, op.antialias, scale);
         let coordinate = |i| Some(transformer.transform(i, scale, len_in, len_out));
         let weight = |r: f32, w: &mut [f32]| match op.interpolator {
@@ -165,6 +167,19 @@ fn lower_native(
     let result = ctx.emit(&name, op, &[input, size], element, &to);
     let result = ctx.transpose(&node.name, result, &to, &[0, 3, 1, 2]);
     ctx.bind(node, result);
+    Ok(())
+}
+
+/// Refuses what tract's plan of an axis would not end with, or be huge.
+fn check_axis(scale: f32, len_in: usize, len_out: usize) -> Result<()> {
+    const LONGEST: usize = 1 << 20;
+    ensure!(
+        scale.is_finite()
+            && scale > 1.0 / LONGEST as f32
+            && (1..LONGEST).contains(&len_in)
+            && len_out < LONGEST,
+        "a resize by {scale} of an axis from {len_in} to {len_out}"
+    );
     Ok(())
 }
 

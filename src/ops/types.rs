@@ -1,0 +1,98 @@
+//! Element types, dimensions and constants, as tract, the lite graph and the file have them.
+
+use super::*;
+
+pub fn element_type(datum: DatumType) -> Result<ElementType> {
+    Ok(match datum {
+        DatumType::F32 => ElementType::F32,
+        DatumType::F16 => ElementType::F16,
+        DatumType::I8 => ElementType::I8,
+        DatumType::U8 => ElementType::U8,
+        DatumType::I16 => ElementType::I16,
+        DatumType::I32 => ElementType::I32,
+        DatumType::I64 => ElementType::I64,
+        DatumType::Bool => ElementType::Bool,
+        DatumType::String => ElementType::String,
+        other => return Err(anyhow!("{other:?} has no TFLite type here")),
+    })
+}
+
+pub fn datum_type(element: ElementType) -> Result<DatumType> {
+    Ok(match element {
+        ElementType::F32 => DatumType::F32,
+        ElementType::F16 => DatumType::F16,
+        ElementType::I8 => DatumType::I8,
+        ElementType::U8 => DatumType::U8,
+        ElementType::I16 => DatumType::I16,
+        ElementType::I32 => DatumType::I32,
+        ElementType::I64 => DatumType::I64,
+        ElementType::Bool => DatumType::Bool,
+        ElementType::I4 | ElementType::String => {
+            return Err(anyhow!("{element} tensors cannot be computed with yet"));
+        }
+    })
+}
+
+/// The file's number for an element type.
+pub fn tensor_type(element: ElementType) -> TensorType {
+    match element {
+        ElementType::F32 => TensorType::Float32,
+        ElementType::F16 => TensorType::Float16,
+        ElementType::I4 => TensorType::Int4,
+        ElementType::I8 => TensorType::Int8,
+        ElementType::U8 => TensorType::UInt8,
+        ElementType::I16 => TensorType::Int16,
+        ElementType::I32 => TensorType::Int32,
+        ElementType::I64 => TensorType::Int64,
+        ElementType::Bool => TensorType::Bool,
+        ElementType::String => TensorType::String,
+    }
+}
+
+/// tract's dimensions as the lite graph spells them.
+pub fn dims(shape: &[TDim]) -> Vec<Dim> {
+    let dim = |d: &TDim| match d.to_usize() {
+        Ok(n) => Dim::Known(n),
+        Err(_) => Dim::Symbol(d.to_string()),
+    };
+    shape.iter().map(dim).collect()
+}
+
+/// A RESHAPE target: −1 for the one dimension that is not a number.
+pub fn reshape_target(shape: &[TDim]) -> Result<Vec<i32>> {
+    let unknown = shape.iter().filter(|d| d.to_usize().is_err()).count();
+    ensure!(unknown <= 1, "a reshape to {shape:?} has {unknown} unknown dimensions");
+    shape
+        .iter()
+        .map(|d| match d.to_i64() {
+            Ok(n) => i32::try_from(n).context("a dimension is over 2^31"),
+            Err(_) => Ok(-1),
+        })
+        .collect()
+}
+
+pub fn constant_bytes(value: &tract::Tensor) -> Result<(ElementType, bytes::Bytes)> {
+    if value.datum_type() == DatumType::TDim || value.datum_type() == DatumType::F64 {
+        let target =
+            if value.datum_type() == DatumType::F64 { DatumType::F32 } else { DatumType::I64 };
+        let cast = value.cast_to_dt(target)?;
+        return constant_bytes(&cast);
+    }
+    let element = element_type(value.datum_type())?;
+    ensure!(element != ElementType::String, "string constants are not supported");
+    Ok((element, bytes::Bytes::copy_from_slice(value.as_bytes())))
+}
+
+pub fn tract_constant(tensor: &Tensor) -> Result<Arc<tract::Tensor>> {
+    let at = || format!("constant '{}'", tensor.name);
+    let data = tensor.data.as_ref().with_context(|| format!("'{}' has no value", tensor.name))?;
+    let shape = tensor.known_shape().with_context(at)?;
+    let mut value = tract::Tensor::zero_dt(datum_type(tensor.element)?, &shape).with_context(at)?;
+    let target = value.as_bytes_mut();
+    ensure!(target.len() == data.len(), "{}: size and shape differ", at());
+    target.copy_from_slice(data);
+    if tensor.element == ElementType::Bool {
+        target.iter_mut().for_each(|b| *b = (*b != 0) as u8);
+    }
+    Ok(value.into_arc_tensor())
+}

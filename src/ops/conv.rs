@@ -420,9 +420,8 @@ pub fn channels(ctx: &RaiseContext, name: &str, x: OutletId, rank: usize) -> Res
 pub fn raise_bias(ctx: &mut RaiseContext, node: &Node, index: usize, n: usize) -> Result<OutletId> {
     let name = ctx.output_name(node);
     if !ctx.has_input(node, index) {
-        let name = unique(&ctx.model, &format!("{name}/zero"));
         let zeros = tract::tensor1(&vec![0f32; n]);
-        return Ok(ctx.model.add_const(name, zeros.into_arc_tensor())?);
+        return ctx.add_constant(&format!("{name}/zero"), zeros.into_arc_tensor());
     }
     let bias = ctx.input(node, index)?;
     let shape = ctx.shape(bias)?;

@@ -170,7 +170,7 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             let mut shape = vec![1; rank];
             shape[axis] = places.len();
             let places = tract::tensor1(&places).into_shape(&shape)?.into_arc_tensor();
-            let places = ctx.model.add_const(unique(&ctx.model, "places"), places)?;
+            let places = ctx.add_constant("places", places)?;
             let indices = ctx.cast(name, indices, DatumType::I32)?;
             let indices = ctx.wire(&format!("{name}/axis"), AxisOp::Add(axis), &[indices])?;
             let equal = crate::tract::ops::binary::TypedBinOp(tract::ops::logic::comp_eq(), None);

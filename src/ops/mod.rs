@@ -38,7 +38,7 @@ use crate::tract::{
 pub use lower_context::LowerContext;
 use permutation::permute_elementwise;
 pub use permutation::{Passage, permute_constant};
-pub use raise_context::{RaiseContext, unique};
+pub use raise_context::RaiseContext;
 pub use reshape_passage::{reshape_untransposed, target_constant};
 pub use runtime_version::oldest_runtime;
 use types::{constant_bytes, reshape_target, tract_constant};

@@ -7,12 +7,14 @@ pub struct RaiseContext<'a> {
     pub graph: &'a Subgraph,
     pub model: TypedModel,
     outlets: Vec<Option<OutletId>>,
+    /// Names of nodes, and how many others were made from each.
+    names: HashMap<String, usize>,
 }
 
 impl<'a> RaiseContext<'a> {
     pub fn new(graph: &'a Subgraph) -> RaiseContext<'a> {
         let outlets = vec![None; graph.tensors.len()];
-        RaiseContext { graph, model: TypedModel::default(), outlets }
+        RaiseContext { graph, model: TypedModel::default(), outlets, names: HashMap::new() }
     }
 
     /// Which outlet each tensor became.
@@ -41,7 +43,7 @@ impl<'a> RaiseContext<'a> {
         }
         let constant = &self.graph.tensors[tensor];
         let value = tract_constant(constant)?;
-        let outlet = self.model.add_const(unique(&self.model, &constant.name), value)?;
+        let outlet = self.add_constant(&constant.name, value)?;
         self.outlets[tensor] = Some(outlet);
         Ok(outlet)
     }
@@ -64,8 +66,40 @@ impl<'a> RaiseContext<'a> {
         op: impl Into<Box<dyn TypedOp>>,
         inputs: &[OutletId],
     ) -> Result<OutletId> {
-        let name = unique(&self.model, name);
-        Ok(self.model.wire_node(name, op.into(), inputs)?[0])
+        Ok(self.wire_all(name, op, inputs)?[0])
+    }
+
+    /// As [`RaiseContext::wire`], for an op of several outlets.
+    pub fn wire_all(
+        &mut self,
+        name: &str,
+        op: impl Into<Box<dyn TypedOp>>,
+        inputs: &[OutletId],
+    ) -> Result<tract::TVec<OutletId>> {
+        let name = self.unique(name);
+        Ok(self.model.wire_node(name, op.into(), inputs)?)
+    }
+
+    pub fn add_constant(&mut self, name: &str, value: Arc<tract::Tensor>) -> Result<OutletId> {
+        let name = self.unique(name);
+        Ok(self.model.add_const(name, value)?)
+    }
+
+    pub fn add_source(&mut self, name: &str, fact: tract::TypedFact) -> Result<OutletId> {
+        let name = self.unique(name);
+        Ok(self.model.add_source(name, fact)?)
+    }
+
+    /// A name for a node that no other has: `wanted` itself, or with a number behind.
+    fn unique(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_string();
+        while self.names.contains_key(&name) {
+            let others = self.names.entry(wanted.to_string()).or_default();
+            *others += 1;
+            name = format!("{wanted}.{others}");
+        }
+        self.names.insert(name.clone(), 0);
+        name
     }
 
     /// Ends `node`: its only output is `outlet`, under the output tensor's name.
@@ -99,7 +133,7 @@ impl<'a> RaiseContext<'a> {
         let (rank, dt) = (fact.rank(), fact.datum_type);
         let scalar =
             tract::tensor0(value).cast_to_dt(dt)?.into_owned().broadcast_into_rank(rank)?;
-        self.model.add_const(unique(&self.model, "scalar"), scalar.into_arc_tensor())
+        self.add_constant("scalar", scalar.into_arc_tensor())
     }
 
     /// Gives both operands the same rank by leading 1s, as numpy's broadcasting does.
@@ -113,20 +147,10 @@ impl<'a> RaiseContext<'a> {
         let target = rank(&self.model, a)?.max(rank(&self.model, b)?);
         let mut grow = |mut outlet: OutletId| -> Result<OutletId> {
             while rank(&self.model, outlet)? < target {
-                let name = unique(&self.model, &format!("{name}/rank"));
-                outlet = self.model.wire_node(name, AxisOp::Add(0), &[outlet])?[0];
+                outlet = self.wire(&format!("{name}/rank"), AxisOp::Add(0), &[outlet])?;
             }
             Ok(outlet)
         };
         Ok([grow(a)?, grow(b)?])
     }
-}
-
-/// A node name that `model` has not used.
-pub fn unique(model: &TypedModel, wanted: &str) -> String {
-    let taken = |name: &str| model.nodes.iter().any(|n| n.name == name);
-    if !taken(wanted) {
-        return wanted.to_string();
-    }
-    (1..).map(|i| format!("{wanted}.{i}")).find(|n| !taken(n)).unwrap_or_default()
 }

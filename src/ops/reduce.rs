@@ -186,9 +186,9 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             let values = ctx.i32_input(node, 1)?;
             let &[k] = values.as_slice() else { bail!("'{name}': {} values of k", values.len()) };
             let fixed = tract::tensor0(i64::from(k)).into_arc_tensor();
-            let fixed = ctx.model.add_const(unique(&ctx.model, &format!("{name}/k")), fixed)?;
+            let fixed = ctx.add_constant(&format!("{name}/k"), fixed)?;
             let op = Topk::new(rank - 1, true, TDim::from(k));
-            let found = ctx.model.wire_node(unique(&ctx.model, name), op, &[x, fixed])?;
+            let found = ctx.wire_all(name, op, &[x, fixed])?;
             let indices = ctx.cast(name, found[1], DatumType::I32)?;
             ctx.finish_all(node, &[found[0], indices])
         }

@@ -362,8 +362,7 @@ fn raise_resize(
         };
         let plan = op.plan_axis(len_out as f32 / len_in as f32, len_in, len_out);
         let weights = weights(&plan, len_in, len_out)?.into_arc_tensor();
-        let weights =
-            ctx.model.add_const(unique(&ctx.model, &format!("{name}/weights")), weights)?;
+        let weights = ctx.add_constant(&format!("{name}/weights"), weights)?;
         let axes = if axis == 1 { "nhwc,oh->nowc" } else { "nhwc,ow->nhoc" };
         let op = EinSum::new(axes.parse()?, DatumType::F32);
         wire = ctx.wire(&format!("{name}/resampled"), op, &[wire, weights])?;

@@ -72,7 +72,7 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     let shape = ctx.dims_input(node, 2)?;
     let element = ctx.model.outlet_fact(updates)?.datum_type;
     let zero = tract::Tensor::zero_dt(element, &vec![1; shape.len()])?.into_arc_tensor();
-    let zero = ctx.model.add_const(unique(&ctx.model, &format!("{name}/zero")), zero)?;
+    let zero = ctx.add_constant(&format!("{name}/zero"), zero)?;
     let op = MultiBroadcastTo { shape: shape.into_iter().collect() };
     let zeros = ctx.wire(&format!("{name}/zeros"), op, &[zero])?;
     let op = array::ScatterNd::new(ScatterReduction::Add);

@@ -128,8 +128,7 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
                 Some(dims) => tract::tensor1(&dims).cast_to_dt(datum_type(*element)?)?.into_owned(),
                 None => tract::tensor1(&dims),
             };
-            let name = unique(&ctx.model, name);
-            let wire = ctx.model.add_const(name, value.into_arc_tensor())?;
+            let wire = ctx.add_constant(name, value.into_arc_tensor())?;
             ctx.finish(node, wire)
         }
         LiteOp::BroadcastTo => {

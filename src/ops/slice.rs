@@ -497,6 +497,6 @@ pub fn wire_places(
     places: &[i64],
 ) -> Result<OutletId> {
     let places = tract::tensor1(places).into_arc_tensor();
-    let places = ctx.model.add_const(unique(&ctx.model, &format!("{name}/places")), places)?;
+    let places = ctx.add_constant(&format!("{name}/places"), places)?;
     ctx.wire(name, Gather::new(axis), &[x, places])
 }

@@ -28,7 +28,7 @@ pub fn raise(model: &Model) -> Result<Raised> {
         });
         let shape: Vec<TDim> = shape.collect::<Result<_, _>>().with_context(at)?;
         let fact = TypedFact::dt_shape(datum_type(tensor.element).with_context(at)?, &*shape);
-        let outlet = ctx.model.add_source(ops::unique(&ctx.model, &tensor.name), fact)?;
+        let outlet = ctx.add_source(&tensor.name, fact)?;
         ctx.set(input, outlet);
     }
     for (i, node) in graph.nodes.iter().enumerate() {

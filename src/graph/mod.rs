@@ -88,7 +88,9 @@ pub enum ElementType {
     I8,
     U8,
     I16,
+    U16,
     I32,
+    U32,
     I64,
     Bool,
     String,
@@ -106,8 +108,8 @@ impl ElementType {
     /// Bits of one element; strings have none.
     pub fn bits(self) -> Option<usize> {
         Some(match self {
-            ElementType::F32 | ElementType::I32 => 32,
-            ElementType::F16 | ElementType::I16 => 16,
+            ElementType::F32 | ElementType::I32 | ElementType::U32 => 32,
+            ElementType::F16 | ElementType::I16 | ElementType::U16 => 16,
             ElementType::I4 => 4,
             ElementType::I8 | ElementType::U8 | ElementType::Bool => 8,
             ElementType::I64 => 64,
@@ -128,7 +130,9 @@ impl ElementType {
             ElementType::I8 => "int8",
             ElementType::U8 => "uint8",
             ElementType::I16 => "int16",
+            ElementType::U16 => "uint16",
             ElementType::I32 => "int32",
+            ElementType::U32 => "uint32",
             ElementType::I64 => "int64",
             ElementType::Bool => "bool",
             ElementType::String => "string",

@@ -64,6 +64,12 @@ pub enum BinaryOp {
     LessEqual,
     Greater,
     GreaterEqual,
+    /// Of integers of up to 32 bits.
+    BitwiseXor,
+    /// The sign stays; by at least 0 and at most the width less one.
+    RightShift,
+    /// The angle of the point (y: first, x: second operand).
+    Atan2,
 }
 
 /// Reductions over the axes of a constant int32 second input.
@@ -491,7 +497,7 @@ impl UnaryOp {
 }
 
 impl BinaryOp {
-    pub const ALL: [BinaryOp; 18] = [
+    pub const ALL: [BinaryOp; 21] = [
         BinaryOp::Add,
         BinaryOp::Sub,
         BinaryOp::Mul,
@@ -510,6 +516,9 @@ impl BinaryOp {
         BinaryOp::LessEqual,
         BinaryOp::Greater,
         BinaryOp::GreaterEqual,
+        BinaryOp::BitwiseXor,
+        BinaryOp::RightShift,
+        BinaryOp::Atan2,
     ];
 
     pub fn name(self) -> &'static str {
@@ -532,6 +541,9 @@ impl BinaryOp {
             BinaryOp::LessEqual => "LESS_EQUAL",
             BinaryOp::Greater => "GREATER",
             BinaryOp::GreaterEqual => "GREATER_EQUAL",
+            BinaryOp::BitwiseXor => "BITWISE_XOR",
+            BinaryOp::RightShift => "RIGHT_SHIFT",
+            BinaryOp::Atan2 => "ATAN2",
         }
     }
 }

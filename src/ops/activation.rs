@@ -171,6 +171,22 @@ fn float_op(
         let ratio = chain.binary(BinaryOp::Div, up, down);
         let log = chain.unary(UnaryOp::Log, ratio);
         chain.binary(BinaryOp::Mul, log, half)
+    } else if op.is::<math::Atan>() {
+        // 1 for every x
+        let one = chain.scalar(1.0)?;
+        let ones = chain.binary(BinaryOp::Maximum, x, one);
+        let ones = chain.binary(BinaryOp::Minimum, ones, one);
+        chain.binary(BinaryOp::Atan2, x, ones)
+    } else if op.is::<math::Asin>() || op.is::<math::Acos>() {
+        let one = chain.scalar(1.0)?;
+        let (low, high) =
+            (chain.binary(BinaryOp::Sub, one, x), chain.binary(BinaryOp::Add, one, x));
+        let square = chain.binary(BinaryOp::Mul, low, high);
+        let root = chain.unary(UnaryOp::Sqrt, square);
+        match op.is::<math::Asin>() {
+            true => chain.binary(BinaryOp::Atan2, x, root),
+            false => chain.binary(BinaryOp::Atan2, root, x),
+        }
     } else if op.is::<math::Erf>() {
         error_function(chain, x)?
     } else if op.is::<math::IsNan>() {

@@ -7,7 +7,7 @@ use anyhow::bail;
 
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let Some(op) = node.op_as::<Cast>() else { return Ok(None) };
-    let to = element_type(op.to)?;
+    let to = carrier(element_type(op.to)?);
     let from = ctx.element(node.inputs[0])?;
     ensure!(to != ElementType::String && from != ElementType::String, "a cast {from} → {to}");
     let input = ctx.tensor(node.inputs[0])?;

@@ -197,6 +197,28 @@ impl<'c, 'm> Chain<'c, 'm> {
         self.ctx.emit(&self.name, lite, &[x, y], ElementType::Bool, &self.shape)
     }
 
+    /// As [`Chain::binary`], of operands and with a result of type `element`.
+    pub fn shaped(
+        &mut self,
+        op: BinaryOp,
+        x: TensorId,
+        y: TensorId,
+        element: ElementType,
+    ) -> TensorId {
+        let lite = LiteOp::Binary { op, activation: Activation::None };
+        self.ctx.emit(&self.name, lite, &[x, y], element, &self.shape)
+    }
+
+    /// As [`Chain::unary`], of type `element`.
+    pub fn shaped_unary(&mut self, op: UnaryOp, x: TensorId, element: ElementType) -> TensorId {
+        self.ctx.emit(&self.name, LiteOp::Unary(op), &[x], element, &self.shape)
+    }
+
+    /// `x` as elements of type `element`.
+    pub fn convert(&mut self, x: TensorId, element: ElementType) -> TensorId {
+        self.ctx.cast(&self.name, x, element)
+    }
+
     pub fn select(&mut self, condition: TensorId, x: TensorId, y: TensorId) -> TensorId {
         self.ctx.emit(&self.name, LiteOp::Select, &[condition, x, y], self.element, &self.shape)
     }

@@ -6,6 +6,7 @@ use crate::format::tflite::{AddOptions, DivOptions, MulOptions, SubOptions};
 use crate::graph::{BinaryOp, UnaryOp};
 use crate::tract::ops::binary::{BinMiniOp, TypedBinOp};
 use crate::tract::ops::{logic, math};
+use crate::tract::typed_ops::{Remainder, atan2, remainder, shift_right_within};
 use anyhow::bail;
 
 /// What a tract op of two operands is in TFLite.
@@ -35,7 +36,7 @@ fn form_of(op: &dyn BinMiniOp, element: ElementType) -> Result<Option<Form>> {
         Form::Plain(BinaryOp::Minimum)
     } else if op.is::<math::Pow>() {
         Form::Plain(BinaryOp::Pow)
-    } else if op.is::<math::Rem>() {
+    } else if op.is::<math::Rem>() || op.is::<Remainder>() {
         Form::Remainder
     } else if op.is::<logic::CompEq>() {
         Form::Plain(BinaryOp::Equal)
@@ -81,7 +82,10 @@ fn compares(op: BinaryOp) -> bool {
         | BinaryOp::Pow
         | BinaryOp::SquaredDifference
         | BinaryOp::FloorDiv
-        | BinaryOp::FloorMod => false,
+        | BinaryOp::FloorMod
+        | BinaryOp::BitwiseXor
+        | BinaryOp::RightShift
+        | BinaryOp::Atan2 => false,
     }
 }
 
@@ -119,7 +123,10 @@ fn broadcast_rank(op: BinaryOp) -> usize {
         | BinaryOp::Less
         | BinaryOp::LessEqual
         | BinaryOp::Greater
-        | BinaryOp::GreaterEqual => 4,
+        | BinaryOp::GreaterEqual
+        | BinaryOp::BitwiseXor
+        | BinaryOp::RightShift => 4,
+        BinaryOp::Atan2 => 0,
     }
 }
 
@@ -139,6 +146,7 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         Form::Remainder => BinaryOp::FloorMod,
     };
     let inner = kernel_element(main, element)?;
+    let unsigned = ctx.model.outlet_fact(node.inputs[0])?.datum_type.is_unsigned();
     let shape = ctx.shape(OutletId::new(node.id, 0))?;
     let x = operand(ctx, node, 0, inner, broadcast_rank(main), &shape)?;
     let y = operand(ctx, node, 1, inner, broadcast_rank(main), &shape)?;
@@ -155,17 +163,8 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
             let negative = chain.compare(BinaryOp::Less, x, zero);
             chain.select(negative, opposite, rest)
         }
-        Form::Remainder => {
-            let rest = chain.binary(BinaryOp::FloorMod, x, y);
-            let zero = chain.scalar(0.0)?;
-            let some = chain.compare(BinaryOp::NotEqual, rest, zero);
-            let (a, b) =
-                (chain.compare(BinaryOp::Less, x, zero), chain.compare(BinaryOp::Less, y, zero));
-            let apart = chain.compare(BinaryOp::NotEqual, a, b);
-            let both = chain.compare(BinaryOp::LogicalAnd, some, apart);
-            let other = chain.binary(BinaryOp::Sub, rest, y);
-            chain.select(both, other, rest)
-        }
+        Form::Remainder if unsigned => chain.binary(BinaryOp::FloorMod, x, y),
+        Form::Remainder => signed_remainder(&mut chain, x, y)?,
     };
     let to = ctx.element(OutletId::new(node.id, 0))?;
     let result = ctx.cast(&node.name, result, to);
@@ -173,8 +172,20 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     Ok(Some(()))
 }
 
+/// The remainder of integers with the sign of the dividend.
+pub fn signed_remainder(chain: &mut Chain, x: TensorId, y: TensorId) -> Result<TensorId> {
+    let rest = chain.binary(BinaryOp::FloorMod, x, y);
+    let zero = chain.scalar(0.0)?;
+    let some = chain.compare(BinaryOp::NotEqual, rest, zero);
+    let (a, b) = (chain.compare(BinaryOp::Less, x, zero), chain.compare(BinaryOp::Less, y, zero));
+    let apart = chain.compare(BinaryOp::NotEqual, a, b);
+    let both = chain.compare(BinaryOp::LogicalAnd, some, apart);
+    let other = chain.binary(BinaryOp::Sub, rest, y);
+    Ok(chain.select(both, other, rest))
+}
+
 /// An operand in the kernel's type; broadcast before where the kernel cannot.
-fn operand(
+pub fn operand(
     ctx: &mut LowerContext,
     node: &TypedNode,
     index: usize,
@@ -267,6 +278,9 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
         BinaryOp::LessEqual => ctx.wire(name, TypedBinOp(logic::comp_lte(), None), &[x, y])?,
         BinaryOp::Greater => ctx.wire(name, TypedBinOp(logic::comp_gt(), None), &[x, y])?,
         BinaryOp::GreaterEqual => ctx.wire(name, TypedBinOp(logic::comp_gte(), None), &[x, y])?,
+        BinaryOp::BitwiseXor => ctx.wire(name, logic::bitxor(), &[x, y])?,
+        BinaryOp::RightShift => ctx.wire(name, shift_right_within(), &[x, y])?,
+        BinaryOp::Atan2 => ctx.wire(name, atan2(), &[x, y])?,
         BinaryOp::SquaredDifference => {
             let difference = ctx.wire(name, math::sub(), &[x, y])?;
             ctx.wire(name, math::square(), &[difference])?
@@ -278,10 +292,10 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
 
 /// The remainder with the sign of the divisor.
 fn floor_mod(ctx: &mut RaiseContext, name: &str, x: OutletId, y: OutletId) -> Result<OutletId> {
-    // tract's remainder came out wrong where the dividend is the one to be broadcast
-    let both = ctx.wire(name, math::sub(), &[x, y])?;
-    ensure!(ctx.shape(both)? == ctx.shape(x)?, "'{name}': a remainder of a broadcast dividend");
-    let rest = ctx.wire(name, math::rem(), &[x, y])?;
+    let rest = match ctx.model.outlet_fact(x)?.datum_type {
+        DatumType::TDim => ctx.wire(name, math::rem(), &[x, y])?,
+        _ => ctx.wire(name, remainder(), &[x, y])?,
+    };
     let zero = ctx.scalar_like(0.0, rest)?;
     let less = || TypedBinOp(logic::comp_lt(), None);
     let differs = || TypedBinOp(logic::comp_ne(), None);
@@ -352,7 +366,12 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         | BinaryOp::LessEqual
         | BinaryOp::Greater
         | BinaryOp::SquaredDifference => version_of(element, &[(I8, 2)]),
-        BinaryOp::Pow | BinaryOp::LogicalAnd | BinaryOp::LogicalOr => 1,
+        BinaryOp::Pow
+        | BinaryOp::LogicalAnd
+        | BinaryOp::LogicalOr
+        | BinaryOp::BitwiseXor
+        | BinaryOp::RightShift
+        | BinaryOp::Atan2 => 1,
     };
     let fused_activation_function = super::activation::write_fused(*activation);
     let (builtin, options) = match op {
@@ -383,6 +402,9 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         BinaryOp::LessEqual => (BuiltinOperator::LESS_EQUAL, BuiltinOptions::LessEqual),
         BinaryOp::Greater => (BuiltinOperator::GREATER, BuiltinOptions::Greater),
         BinaryOp::GreaterEqual => (BuiltinOperator::GREATER_EQUAL, BuiltinOptions::GreaterEqual),
+        BinaryOp::BitwiseXor => (BuiltinOperator::BITWISE_XOR, BuiltinOptions::BitwiseXor),
+        BinaryOp::RightShift => (BuiltinOperator::RIGHT_SHIFT, BuiltinOptions::RightShift),
+        BinaryOp::Atan2 => (BuiltinOperator::ATAN2, BuiltinOptions::Atan2),
         BinaryOp::SquaredDifference => {
             (BuiltinOperator::SQUARED_DIFFERENCE, BuiltinOptions::SquaredDifference)
         }

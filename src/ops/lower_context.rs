@@ -29,7 +29,12 @@ impl<'a> LowerContext<'a> {
         Ok(self.model.outlet_fact(outlet)?.shape.iter().cloned().collect())
     }
 
+    /// The type of the tensor that stands for `outlet`.
     pub fn element(&self, outlet: OutletId) -> Result<ElementType> {
+        Ok(carrier(self.own_element(outlet)?))
+    }
+
+    fn own_element(&self, outlet: OutletId) -> Result<ElementType> {
         element_type(self.model.outlet_fact(outlet)?.datum_type)
     }
 
@@ -52,7 +57,7 @@ impl<'a> LowerContext<'a> {
 
     /// Makes `outlet` a graph output of that name.
     pub fn add_output(&mut self, outlet: OutletId, name: &str) -> Result<()> {
-        let tensor = self.tensor(outlet)?;
+        let tensor = self.uncarried(outlet, name)?;
         let id = if self.graph.inputs.contains(&tensor) || self.graph.outputs.contains(&tensor) {
             let shape = self.shape(outlet)?;
             let target = reshape_target(&shape)?;
@@ -72,6 +77,20 @@ impl<'a> LowerContext<'a> {
         self.graph.tensors[id].origin = Some(name.to_string());
         self.graph.outputs.push(id);
         Ok(())
+    }
+
+    /// `outlet` as a tensor of its own type.
+    fn uncarried(&mut self, outlet: OutletId, name: &str) -> Result<TensorId> {
+        let (tensor, own) = (self.tensor(outlet)?, self.own_element(outlet)?);
+        if self.graph.tensors[tensor].element == own {
+            return Ok(tensor);
+        }
+        let producer = self.graph.producer(tensor).map(|node| &self.graph.nodes[node]);
+        let source = producer.filter(|n| n.op == LiteOp::Cast).and_then(|n| n.inputs[0]);
+        Ok(match source.filter(|&source| self.graph.tensors[source].element == own) {
+            Some(source) => source,
+            None => self.cast(name, tensor, own),
+        })
     }
 
     pub fn into_graph(self) -> Subgraph {
@@ -95,10 +114,11 @@ impl<'a> LowerContext<'a> {
     pub fn add_input(&mut self, outlet: OutletId, name: &str) -> Result<()> {
         let shape = dims(&self.shape(outlet)?);
         self.names.insert(name.to_string());
-        let tensor = Tensor::variable(name, self.element(outlet)?, shape);
+        let tensor = Tensor::variable(name, self.own_element(outlet)?, shape);
         let id = self.graph.add_tensor(Tensor { origin: Some(name.into()), ..tensor });
         self.graph.inputs.push(id);
-        self.tensors.insert(outlet, id);
+        let carried = self.cast(&format!("{name}/carried"), id, self.element(outlet)?);
+        self.tensors.insert(outlet, carried);
         Ok(())
     }
 
@@ -151,6 +171,7 @@ impl<'a> LowerContext<'a> {
 
     /// Says that `tensor` is `outlet`.
     pub fn bind_outlet(&mut self, outlet: OutletId, tensor: TensorId) {
+        let tensor = self.wrapped(outlet, tensor);
         let node = self.model.node(outlet.node);
         let origin = self.model.outlet_label(outlet).unwrap_or(&node.name).to_string();
         self.graph.tensors[tensor].origin.get_or_insert(origin);

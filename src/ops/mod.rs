@@ -9,6 +9,7 @@ mod compose;
 mod conv;
 mod elementwise;
 mod gather;
+mod integers;
 mod lower_context;
 mod matmul;
 mod max_pool_indices;
@@ -27,6 +28,7 @@ mod slice;
 mod softmax;
 mod transpose_conv;
 mod types;
+mod unsigned;
 mod window;
 
 use crate::format::tflite::{BuiltinOperator, BuiltinOptions, TensorType};
@@ -43,6 +45,7 @@ pub use reshape_passage::{reshape_untransposed, target_constant};
 pub use runtime_version::oldest_runtime;
 use types::{constant_bytes, reshape_target, tract_constant};
 pub use types::{datum_type, dims, element_type, tensor_type};
+use unsigned::carrier;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::{HashMap, HashSet};
@@ -52,7 +55,7 @@ use std::sync::Arc;
 /// reason why a known op cannot be expressed.
 type Lowering = fn(&mut LowerContext, &TypedNode) -> Result<Option<()>>;
 
-const LOWERINGS: [Lowering; 16] = [
+const LOWERINGS: [Lowering; 17] = [
     conv::lower,
     pool::lower,
     max_pool_indices::lower,
@@ -63,6 +66,7 @@ const LOWERINGS: [Lowering; 16] = [
     normalize::lower,
     resize::lower,
     matmul::lower,
+    integers::lower,
     elementwise::lower,
     activation::lower,
     softmax::lower,

@@ -9,7 +9,9 @@ pub fn element_type(datum: DatumType) -> Result<ElementType> {
         DatumType::I8 => ElementType::I8,
         DatumType::U8 => ElementType::U8,
         DatumType::I16 => ElementType::I16,
+        DatumType::U16 => ElementType::U16,
         DatumType::I32 => ElementType::I32,
+        DatumType::U32 => ElementType::U32,
         DatumType::I64 => ElementType::I64,
         DatumType::Bool => ElementType::Bool,
         DatumType::String => ElementType::String,
@@ -24,7 +26,9 @@ pub fn datum_type(element: ElementType) -> Result<DatumType> {
         ElementType::I8 => DatumType::I8,
         ElementType::U8 => DatumType::U8,
         ElementType::I16 => DatumType::I16,
+        ElementType::U16 => DatumType::U16,
         ElementType::I32 => DatumType::I32,
+        ElementType::U32 => DatumType::U32,
         ElementType::I64 => DatumType::I64,
         ElementType::Bool => DatumType::Bool,
         ElementType::I4 | ElementType::String => {
@@ -42,7 +46,9 @@ pub fn tensor_type(element: ElementType) -> TensorType {
         ElementType::I8 => TensorType::Int8,
         ElementType::U8 => TensorType::UInt8,
         ElementType::I16 => TensorType::Int16,
+        ElementType::U16 => TensorType::UInt16,
         ElementType::I32 => TensorType::Int32,
+        ElementType::U32 => TensorType::UInt32,
         ElementType::I64 => TensorType::Int64,
         ElementType::Bool => TensorType::Bool,
         ElementType::String => TensorType::String,
@@ -72,13 +78,15 @@ pub fn reshape_target(shape: &[TDim]) -> Result<Vec<i32>> {
 }
 
 pub fn constant_bytes(value: &tract::Tensor) -> Result<(ElementType, bytes::Bytes)> {
-    if value.datum_type() == DatumType::TDim || value.datum_type() == DatumType::F64 {
-        let target =
-            if value.datum_type() == DatumType::F64 { DatumType::F32 } else { DatumType::I64 };
-        let cast = value.cast_to_dt(target)?;
-        return constant_bytes(&cast);
+    let target = match value.datum_type() {
+        DatumType::TDim => DatumType::I64,
+        DatumType::F64 => DatumType::F32,
+        other => datum_type(carrier(element_type(other)?))?,
+    };
+    if value.datum_type() != target {
+        return constant_bytes(&value.cast_to_dt(target)?.into_owned());
     }
-    let element = element_type(value.datum_type())?;
+    let element = element_type(target)?;
     ensure!(element != ElementType::String, "string constants are not supported");
     Ok((element, bytes::Bytes::copy_from_slice(value.as_bytes())))
 }

@@ -5,6 +5,7 @@
 
 mod celu;
 pub mod guard;
+mod mend;
 pub mod onnx;
 mod onnx_ops;
 pub mod typed_ops;

@@ -45,6 +45,7 @@ pub fn decode(bytes: bytes::Bytes) -> Result<pb::ModelProto> {
     name_unknown_dims(&mut proto);
     name_default_fill(&mut proto);
     drop_shadowed_pads(&mut proto);
+    proto.graph.iter_mut().for_each(mend::rephrase);
     Ok(proto)
 }
 
@@ -109,8 +110,6 @@ fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
             Some("functions defined inside the model are not supported; inline them".to_string())
         } else if !KNOWN_DOMAINS.contains(&node.domain.as_str()) {
             Some(format!("custom domain '{}'", node.domain))
-        } else if node.op_type == "Swish" && alpha(node) != 1.0 {
-            Some("the runtime takes the alpha of Swish for 1".to_string())
         } else if !registry.contains_key(&node.op_type) {
             Some("no implementation in the runtime".to_string())
         } else {
@@ -122,10 +121,6 @@ fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
         walk(graph, &reason, &mut found);
     }
     found
-}
-
-fn alpha(node: &pb::NodeProto) -> f32 {
-    node.attribute.iter().find(|a| a.name == "alpha").map_or(1.0, |a| a.f)
 }
 
 fn node_name(node: &pb::NodeProto) -> &str {
@@ -469,6 +464,7 @@ fn load_decluttered(
         let graph = proto.graph.as_ref().context("no graph")?;
         let outputs = graph.output.iter().map(|o| o.name.clone()).collect();
         let mut model = parsed.model.into_typed()?;
+        mend::mend(&mut model)?;
         declutter(&mut model)?;
         let inputs =
             model.input_outlets()?.iter().map(|o| model.node(o.node).name.clone()).collect();

@@ -17,24 +17,24 @@ tract_core::bin_to_super_type!(atan2, Atan2,
 
 // of a shift by the width or more nothing is left, as in numpy; `math::ShiftLeft` has no answer
 tract_core::bin_to_super_type!(shift_left, ShiftLeft,
-    is_commutative: false,
-    [u8, u16, u32, u64] => |c, a, b| {
-        *c = u32::try_from(*b).ok().and_then(|n| a.checked_shl(n)).unwrap_or(0)
-    });
+is_commutative: false,
+[u8, u16, u32, u64] => |c, a, b| {
+    *c = u32::try_from(*b).ok().and_then(|n| a.checked_shl(n)).unwrap_or(0)
+});
 
 tract_core::bin_to_super_type!(shift_right, ShiftRight,
-    is_commutative: false,
-    [u8, u16, u32, u64] => |c, a, b| {
-        *c = u32::try_from(*b).ok().and_then(|n| a.checked_shr(n)).unwrap_or(0)
-    });
+is_commutative: false,
+[u8, u16, u32, u64] => |c, a, b| {
+    *c = u32::try_from(*b).ok().and_then(|n| a.checked_shr(n)).unwrap_or(0)
+});
 
 // as LiteRT's RIGHT_SHIFT: by no less than nothing and no more than the width less one
 tract_core::bin_to_super_type!(shift_right_within, ShiftRightWithin,
-    is_commutative: false,
-    [i8, i16, i32, u8, u16, u32] => |c, a, b| {
-        let last = size_of_val(a) as i64 * 8 - 1;
-        *c = *a >> (*b as i64).clamp(0, last)
-    });
+is_commutative: false,
+[i8, i16, i32, u8, u16, u32] => |c, a, b| {
+    let last = size_of_val(a) as i64 * 8 - 1;
+    *c = *a >> (*b as i64).clamp(0, last)
+});
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,16 @@
 //! Typed ops that tract lacks, or has slower: our kernels inside tract's plan.
 
 mod activation_gradient;
+mod binary;
 mod gemm;
 mod loss;
 mod sgd;
 mod sum_rows;
 
 pub use activation_gradient::ActivationGradient;
+pub use binary::{
+    Atan2, Remainder, ShiftLeft, ShiftRight, ShiftRightWithin, atan2, remainder, shift_right_within,
+};
 pub use gemm::{Gemm, PackedWeights};
 pub use loss::{LossFunction, LossWithGradient};
 pub use sgd::SgdUpdate;

@@ -6,7 +6,8 @@ use crate::format::tflite::{AddOptions, DivOptions, MulOptions, SubOptions};
 use crate::graph::{BinaryOp, UnaryOp};
 use crate::tract::ops::binary::{BinMiniOp, TypedBinOp};
 use crate::tract::ops::{logic, math};
-use crate::tract::typed_ops::{Remainder, atan2, remainder, shift_right_within};
+use crate::tract::typed_ops::{Multiply, Power, Remainder};
+use crate::tract::typed_ops::{atan2, multiply, power, remainder, shift_right_within};
 use anyhow::bail;
 
 /// What a tract op of two operands is in TFLite.
@@ -26,7 +27,7 @@ fn form_of(op: &dyn BinMiniOp, element: ElementType) -> Result<Option<Form>> {
         Form::Plain(BinaryOp::Sub)
     } else if op.is::<math::SubF>() {
         Form::Swapped(BinaryOp::Sub)
-    } else if op.is::<math::Mul>() {
+    } else if op.is::<math::Mul>() || op.is::<Multiply>() {
         Form::Plain(BinaryOp::Mul)
     } else if op.is::<math::Div>() {
         Form::Plain(BinaryOp::Div)
@@ -34,7 +35,7 @@ fn form_of(op: &dyn BinMiniOp, element: ElementType) -> Result<Option<Form>> {
         Form::Plain(BinaryOp::Maximum)
     } else if op.is::<math::Min>() {
         Form::Plain(BinaryOp::Minimum)
-    } else if op.is::<math::Pow>() {
+    } else if op.is::<math::Pow>() || op.is::<Power>() {
         Form::Plain(BinaryOp::Pow)
     } else if op.is::<math::Rem>() || op.is::<Remainder>() {
         Form::Remainder
@@ -236,13 +237,16 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     let mut operands = [ctx.input(node, 0)?, ctx.input(node, 1)?];
     ctx.unify(name, &mut operands)?;
     let [x, y] = ctx.equalize_ranks(name, operands[0], operands[1])?;
+    let is_integer = ctx.model.outlet_fact(x)?.datum_type.is_integer();
     let wire = match op {
         BinaryOp::Add => ctx.wire(name, math::add(), &[x, y])?,
         BinaryOp::Sub => ctx.wire(name, math::sub(), &[x, y])?,
+        BinaryOp::Mul if x == y && is_integer => ctx.wire(name, multiply(), &[x, y])?,
         BinaryOp::Mul => ctx.wire(name, math::mul(), &[x, y])?,
         BinaryOp::Div => ctx.wire(name, math::div(), &[x, y])?,
         BinaryOp::Maximum => ctx.wire(name, math::max(), &[x, y])?,
         BinaryOp::Minimum => ctx.wire(name, math::min(), &[x, y])?,
+        BinaryOp::Pow if is_integer => ctx.wire(name, power(), &[x, y])?,
         BinaryOp::Pow => ctx.wire(name, math::pow(), &[x, y])?,
         BinaryOp::FloorDiv if ctx.model.outlet_fact(x)?.datum_type.is_float() => {
             let quotient = ctx.wire(name, math::div(), &[x, y])?;

@@ -6,7 +6,7 @@ use super::*;
 use crate::graph::{BinaryOp, UnaryOp};
 use crate::tract::ops::binary::TypedBinOp;
 use crate::tract::ops::{logic, math};
-use crate::tract::typed_ops::{ShiftLeft, ShiftRight};
+use crate::tract::typed_ops::{Power, ShiftLeft, ShiftRight};
 use anyhow::bail;
 
 /// The highest rank at which all kernels that are used here broadcast.
@@ -42,7 +42,7 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         Form::ShiftRight
     } else if op.is::<math::Div>() && wide {
         Form::Divide
-    } else if op.is::<math::Pow>() && wide {
+    } else if op.is::<Power>() && wide {
         Form::Power
     } else {
         return Ok(None);

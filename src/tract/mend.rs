@@ -1,7 +1,7 @@
 //! Where tract does not compute what an ONNX graph says: the graph in other words, before tract reads it
 //! ([`rephrase`]), and what tract made of it put right ([`mend`]).
 
-use super::typed_ops::{Remainder, ShiftLeft, ShiftRight};
+use super::typed_ops::{Multiply, Power, Remainder, ShiftLeft, ShiftRight};
 use super::*;
 use crate::tract::ops::binary::{BinMiniOp, TypedBinOp};
 use crate::tract::ops::cast::{Cast, cast};
@@ -120,10 +120,11 @@ fn refresh(model: &mut TypedModel, id: usize) -> Result<()> {
     Ok(())
 }
 
-/// Remainders and shifts of numbers (of shapes, tract's own have rules that ours lack).
+/// Remainders, shifts, squares and powers of numbers (of shapes, tract's own have rules that ours lack).
 fn replace_binary(model: &mut TypedModel, id: usize) {
     let node = model.node_mut(id);
     let datum = node.outputs[0].fact.datum_type;
+    let is_square = matches!(node.inputs.as_slice(), [a, b] if a == b);
     let Some(TypedBinOp(op, _)) = node.op_as::<TypedBinOp>() else { return };
     let other: Box<dyn BinMiniOp> = if op.is::<math::Rem>() {
         Box::new(Remainder)
@@ -131,6 +132,10 @@ fn replace_binary(model: &mut TypedModel, id: usize) {
         Box::new(ShiftLeft)
     } else if op.is::<math::ShiftRight>() {
         Box::new(ShiftRight)
+    } else if op.is::<math::Mul>() && is_square && datum.is_integer() {
+        Box::new(Multiply)
+    } else if op.is::<math::Pow>() && datum.is_integer() {
+        Box::new(Power)
     } else {
         return;
     };

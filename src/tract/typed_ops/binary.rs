@@ -11,6 +11,14 @@ tract_core::bin_to_super_type!(remainder, Remainder,
     [i8, i16, i32, i64, u8, u16, u32, u64] => |c, a, b| *c = a.wrapping_rem(*b),
     [f16, f32, f64] => |c, a, b| *c = *a % *b);
 
+// of integers; declutter makes `math::Square`, which takes none, of `math::Mul` and `math::Pow`
+tract_core::bin_to_super_type!(multiply, Multiply,
+    [i8, i16, i32, i64, u8, u16, u32, u64] => |c, a, b| *c = a.wrapping_mul(*b));
+
+tract_core::bin_to_super_type!(power, Power,
+    is_commutative: false,
+    [i32, i64] => |c, a, b| *c = a.wrapping_pow(*b as u32));
+
 tract_core::bin_to_super_type!(atan2, Atan2,
     is_commutative: false,
     [f32] => |c, a, b| *c = a.atan2(*b));

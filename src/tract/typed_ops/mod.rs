@@ -9,7 +9,8 @@ mod sum_rows;
 
 pub use activation_gradient::ActivationGradient;
 pub use binary::{
-    Atan2, Remainder, ShiftLeft, ShiftRight, ShiftRightWithin, atan2, remainder, shift_right_within,
+    Atan2, Multiply, Power, Remainder, ShiftLeft, ShiftRight, ShiftRightWithin, atan2, multiply,
+    power, remainder, shift_right_within,
 };
 pub use gemm::{Gemm, PackedWeights};
 pub use loss::{LossFunction, LossWithGradient};

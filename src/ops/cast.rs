@@ -61,7 +61,9 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     let has = |element| from == element || to == element;
     let version = match () {
         () if has(ElementType::F16) => 5,
+        () if has(ElementType::U16) => 4,
         () if has(ElementType::I8) => 3,
+        () if has(ElementType::U32) => 2,
         () => 1,
     };
     let options = CastOptions { in_data_type: tensor_type(from), out_data_type: tensor_type(to) };

@@ -40,17 +40,22 @@ def outputs(path, arrays, xnnpack):
         for given in details:
             interpreter.set_tensor(given["index"], arrays[given["name"]])
         interpreter.invoke()
-    (result,) = interpreter.get_output_details()
-    return interpreter.get_tensor(result["index"])
+    return {details["name"]: interpreter.get_tensor(details["index"]) for details in interpreter.get_output_details()}
 
 
 def largest_difference(path, xnnpack):
     with np.load(path.with_suffix(".npz")) as arrays:
-        expected = arrays["expected"]
-        got = outputs(path, arrays, xnnpack)
+        found = outputs(path, arrays, xnnpack)
+        expected = {name.removeprefix("expected "): arrays[name] for name in arrays if name.startswith("expected ")}
+    if found.keys() != expected.keys():
+        raise ValueError(f"{sorted(found)} instead of {sorted(expected)}")
+    return max(array_difference(found[name], expected[name]) for name in expected)
+
+
+def array_difference(got, expected):
     if got.shape != expected.shape or got.dtype != expected.dtype:
         raise ValueError(f"{got.dtype} {got.shape} instead of {expected.dtype} {expected.shape}")
-    return float((np.abs(got.astype(np.float64) - expected) / np.maximum(1, np.abs(expected))).max())
+    return float((np.abs(got.astype(np.float64) - expected) / np.maximum(1, np.abs(expected.astype(np.float64)))).max(initial=0))
 
 
 def main():

@@ -141,6 +141,12 @@ fn product(
     let constant = ctx.constant(right).cloned();
     let product = match constant.filter(|_| roles.batch.is_empty()) {
         Some(weights) => {
+            let mut kept: Vec<TDim> = roles.rows.iter().map(of_left).collect();
+            let known = kept.iter().filter(|d| d.to_usize().is_ok()).count();
+            let keep_num_dims =
+                kept.len() > 1 && (roles.inner.len() == 1 || known + 1 >= kept.len());
+            kept.push(inner.clone());
+            let flat = if keep_num_dims { kept } else { flat };
             let x = ctx.reshape(&format!("{}/input", node.name), x, &x_shape, &flat)?;
             let shape = [columns.to_i64()?, inner.to_i64()?].map(|n| n as usize);
             let weights = weights.cast_to_dt(DatumType::F32)?.into_owned();
@@ -149,9 +155,12 @@ fn product(
             let weights = ctx.add_constant(&name, &weights)?;
             let op = LiteOp::FullyConnected {
                 activation: Activation::None,
-                keep_num_dims: false,
+                keep_num_dims,
                 asymmetric_quantize_inputs: false,
             };
+            if keep_num_dims {
+                result_shape = roles.rows.iter().map(of_left).chain([columns.clone()]).collect();
+            }
             ctx.emit(&node.name, op, &[x, weights], element, &result_shape)
         }
         None => {

@@ -259,27 +259,58 @@ fn passage(
     graph: &Subgraph,
     producers: &[Option<usize>],
     node: &Node,
-) -> Option<(Passage, Vec<Option<TensorId>>)> {
-    if node.op == LiteOp::Transpose || node.outputs.iter().any(|o| graph.outputs.contains(o)) {
+) -> Option<(Passage, Vec<Source>)> {
+    if node.op == LiteOp::Transpose {
         return None;
     }
-    let mut permutation: Option<Vec<usize>> = None;
-    let mut sources = node.inputs.clone();
-    for input in sources.iter_mut() {
-        let Some(tensor) = *input else { continue };
-        if graph.tensors[tensor].data.is_some() {
-            continue;
-        }
-        let (found, source) = transposed(graph, producers, tensor)?;
-        if permutation.as_ref().is_some_and(|p| *p != found) {
-            return None;
-        }
-        permutation = Some(found);
-        *input = Some(source);
+    let computed = |input: &&Option<TensorId>| {
+        input.is_some_and(|tensor| graph.tensors[tensor].data.is_none())
+    };
+    let (permutation, _) = node
+        .inputs
+        .iter()
+        .filter(computed)
+        .find_map(|input| transposed(graph, producers, (*input)?))?;
+    let mut sources = vec![];
+    for input in &node.inputs {
+        sources.push(match *input {
+            Some(tensor) if computed(&input) => match transposed(graph, producers, tensor) {
+                Some((found, source)) if found == permutation => Source::Tensor(Some(source)),
+                Some(_) => return None,
+                None => untransposed_by_reshape(graph, tensor, &permutation)?,
+            },
+            other => Source::Tensor(other),
+        });
     }
-    let passage = ops::permute(graph, node, &permutation?)?;
+    let passage = ops::permute(graph, node, &permutation)?;
     let mut outputs = node.outputs.iter().zip(&passage.outputs);
     outputs.all(|(&o, p)| graph.tensors[o].shape.len() == p.len()).then_some((passage, sources))
+}
+
+/// What an input becomes when transposes pass its reader.
+enum Source {
+    Tensor(Option<TensorId>),
+    /// As a tensor of that shape by a RESHAPE to that target: the permutation moves only axes of size 1 of it.
+    Reshaped(TensorId, Vec<Dim>, Tensor),
+}
+
+/// What `permutation` makes `tensor` of, if a RESHAPE does the same.
+fn untransposed_by_reshape(
+    graph: &Subgraph,
+    tensor: TensorId,
+    permutation: &[usize],
+) -> Option<Source> {
+    let Tensor { name, shape, .. } = &graph.tensors[tensor];
+    if shape.len() != permutation.len() {
+        return None;
+    }
+    let moving = (0..shape.len()).filter(|&a| shape[a] != Dim::Known(1)).map(|a| permutation[a]);
+    let mut before = shape.clone();
+    for (axis, &p) in permutation.iter().enumerate() {
+        before[p] = shape[axis].clone();
+    }
+    let target = ops::target_constant(format!("{name}/nhwc/shape"), &before)?;
+    moving.is_sorted().then_some(Source::Reshaped(tensor, before, target))
 }
 
 /// Puts `node` on the untransposed `sources`, and a TRANSPOSE behind each of its outputs.
@@ -287,10 +318,24 @@ fn sink_below(
     graph: &mut Subgraph,
     node: &Node,
     passage: Passage,
-    sources: Vec<Option<TensorId>>,
+    sources: Vec<Source>,
     result: &mut Vec<Node>,
 ) {
-    let mut inputs = sources;
+    let mut inputs = vec![];
+    for source in sources {
+        inputs.push(match source {
+            Source::Tensor(tensor) => tensor,
+            Source::Reshaped(tensor, shape, target) => {
+                let name = format!("{}/nhwc", graph.tensors[tensor].name);
+                let target = graph.add_tensor(target);
+                let new = Tensor { name, shape, origin: None, ..graph.tensors[tensor].clone() };
+                let new = graph.add_tensor(new);
+                let inputs = vec![Some(tensor), Some(target)];
+                result.push(Node { op: LiteOp::Reshape, inputs, outputs: vec![new] });
+                Some(new)
+            }
+        });
+    }
     for (place, constant) in passage.constants {
         inputs[place] = Some(graph.add_tensor(constant));
     }

@@ -1,5 +1,6 @@
 //! Rewrites of a lite graph that keep its meaning and make it smaller or faster.
 
+mod activations;
 mod fuse;
 mod layout;
 mod prune;
@@ -9,9 +10,13 @@ use crate::graph::{Model, Subgraph};
 type Pass = fn(&mut Subgraph);
 
 /// In this order:
-const PASSES: [Pass; 13] = [
+const PASSES: [Pass; 14] = [
     // before transposes: an axis that goes and comes back is not in their way
     fuse::merge_reshapes,
+    // before activations that are several ops: their clamps are one op
+    fuse::clamp_into_activation,
+    // before transposes: they come between the ops of one activation
+    activations::several_ops_into_activation,
     // early: transposes hide producers from the fusing passes
     layout::sink_transposes,
     layout::hoist_transposes,
@@ -22,8 +27,7 @@ const PASSES: [Pass; 13] = [
     fuse::bias_into_product,
     fuse::scale_into_weights,
     fuse::mean_of_sum,
-    // before activations are fused: RELU6 is one op only once its two bounds are one
-    fuse::clamp_into_activation,
+    // RELU6 is one op by now
     fuse::activation_into_producer,
     fuse::merge_reshapes,
     // XNNPACK takes FULLY_CONNECTED only with a bias; last, so that a real one found its place

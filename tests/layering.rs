@@ -20,7 +20,11 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("commands/train.rs", "crate::tract::onnx", "tries the trained model before it is saved"),
     ("model/load.rs", "crate::tract::guard", "foreign bytes go into lower and raise guarded"),
     ("model/load.rs", "crate::tract::onnx", "a MODEL may be ONNX: here it is loaded"),
-    ("model/load.rs", "crate::tract::pb", "a loaded ONNX model stays at hand, unchanged"),
+    (
+        "model/load.rs",
+        "crate::tract::optimize",
+        "a raised graph is decluttered before it is planned",
+    ),
     ("train/", "crate::tract::pb", "ONNX is a trained model's source of truth"),
     ("train/", "crate::tract::onnx", "makes trainable ONNX and brings it into tract"),
     ("train/step.rs", "crate::tract::typed_ops", "names the loss; its ops are gradient.rs's"),

@@ -1,10 +1,12 @@
 //! `convert` and `quantize`: a model → a `.tflite` file, checked against the original before it is kept.
 
 use super::Outcome;
-use crate::compare::{OutputDifference, compare, example_inputs};
+use crate::compare::{OutputDifference, compare_in_turn, example_inputs};
 use crate::format::{atomic, mmap};
 use crate::graph::{ElementType, Model, shape_text};
-use crate::model::{Graph, LoadedModel, locate, plan_lite, read_labels, refuse_saved_file};
+use crate::model::{
+    Graph, LoadedModel, LoadedOnnx, locate, plan_lite, plan_loaded, read_labels, refuse_saved_file,
+};
 use crate::quantize::{Float16Plan, Scheme};
 use crate::write::{Description, write_tflite};
 use crate::{passes, read};
@@ -81,7 +83,7 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
     );
     refuse_saved_file(&out)?;
 
-    let mut graph = model.lite_graph()?;
+    let (mut graph, loaded) = model.lite_graph()?;
     graph.metadata.retain(|m| m.name != "reduced_precision_support");
     passes::run(&mut graph);
     graph.validate()?;
@@ -103,15 +105,20 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
     let tolerance = options
         .tolerance
         .unwrap_or_else(|| scheme_or_half.map_or(FLOAT32_TOLERANCE, Scheme::default_tolerance));
+    let ends = |ids: &[usize]| ids.iter().map(|&t| port_text(&graph, t)).collect();
+    let (inputs, outputs): (Vec<String>, Vec<String>) =
+        (ends(&graph.main().inputs), ends(&graph.main().outputs));
+    let ops = op_counts(&graph);
     let written = atomic::write_checked_file(
         &out,
-        |file| write_tflite(&graph, &description, file),
+        // the graph goes before the check: its constants need not be in memory beside the plans
+        move |file| write_tflite(&graph, &description, file),
         |path, bytes| -> Result<_> {
             let verification = match options.no_verify {
                 true => None,
-                false => {
-                    Some(verify(&model, path, tolerance).context("checking the written file")?)
-                }
+                false => Some(
+                    verify(&model, loaded, path, tolerance).context("checking the written file")?,
+                ),
             };
             let holds = verification.as_ref().is_none_or(|v| v.holds);
             Ok(((bytes, verification), holds))
@@ -120,16 +127,15 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
     let (bytes, verification) =
         written.with_context(|| format!("cannot write {}", out.display()))?;
     let holds = verification.as_ref().is_none_or(|v| v.holds);
-    let ends = |ids: &[usize]| ids.iter().map(|&t| port_text(&graph, t)).collect();
     let report = ConvertReport {
         source_bytes: model.bytes.len() as u64,
         source: model.path,
         out,
         scheme,
         bytes,
-        inputs: ends(&graph.main().inputs),
-        outputs: ends(&graph.main().outputs),
-        ops: op_counts(&graph),
+        inputs,
+        outputs,
+        ops,
         labels: model.labels.len(),
         out_of_range,
         verification,
@@ -137,15 +143,22 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
     Ok(if holds { Outcome::Done(report) } else { Outcome::CheckFailed(report) })
 }
 
-fn verify(original: &LoadedModel, written: &Path, tolerance: f64) -> Result<Verification> {
-    let bytes = mmap::open(written)?;
-    let copy = read::lite_graph(&read::parse_tflite(bytes)?)?;
-    let reference = match &original.graph {
-        Graph::Onnx(_) => original.plan()?,
-        Graph::Lite(graph) => plan_lite(graph)?,
+fn verify(
+    original: &LoadedModel,
+    loaded: Option<LoadedOnnx>,
+    written: &Path,
+    tolerance: f64,
+) -> Result<Verification> {
+    let reference = match (loaded, &original.graph) {
+        (Some(loaded), _) => {
+            plan_loaded(loaded).with_context(|| original.path.display().to_string())?
+        }
+        (None, Graph::Lite(graph)) => plan_lite(graph)?,
+        (None, Graph::Onnx(_)) => original.plan()?,
     };
     let inputs = example_inputs(&reference, original.preprocessing.as_ref())?;
-    let outputs = compare(&reference, &plan_lite(&copy)?, &inputs.runs)?;
+    let copy = || plan_lite(&read::lite_graph(&read::parse_tflite(mmap::open(written)?)?)?);
+    let outputs = compare_in_turn(reference, copy, &inputs.runs)?;
     let holds = outputs.iter().all(|o| o.relative <= tolerance);
     Ok(Verification { inputs: inputs.what, tolerance, holds, outputs })
 }

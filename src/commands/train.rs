@@ -73,7 +73,7 @@ pub fn train(options: &TrainOptions, progress: &dyn Progress) -> Result<Outcome<
             return Ok(Outcome::Cancelled(text));
         }
     };
-    let loaded = onnx::load(Arc::new(trained.model.clone()), None)?;
+    let loaded = onnx::load(Arc::new(trained.model.clone().into()), None)?;
     let plan = Plan::new(loaded.model, &loaded.inputs, &loaded.outputs)?;
     let name = out.file_name().and_then(|n| n.to_str()).unwrap_or(&recipe.name);
     let mut record = Record::new(name, "model.onnx", plan.inputs(), plan.outputs());

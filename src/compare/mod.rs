@@ -35,20 +35,39 @@ pub fn compare(
     other: &Plan,
     runs: &[Vec<Tensor>],
 ) -> Result<Vec<OutputDifference>> {
-    let inputs = correspondence("input", &names(reference.inputs()), &names(other.inputs()))?;
-    let outputs = correspondence("output", &names(reference.outputs()), &names(other.outputs()))?;
-    let mut sessions = (reference.session()?, other.session()?);
+    correspondence("input", &names(reference.inputs()), &names(other.inputs()))?;
+    correspondence("output", &names(reference.outputs()), &names(other.outputs()))?;
+    compare_in_turn(reference.clone(), || Ok(other.clone()), runs)
+}
+
+/// As [`compare`], but `other` is only made once the reference has run and is gone: large models need
+/// not be in memory together.
+pub fn compare_in_turn(
+    reference: Plan,
+    other: impl FnOnce() -> Result<Plan>,
+    runs: &[Vec<Tensor>],
+) -> Result<Vec<OutputDifference>> {
+    let ports = (reference.inputs().to_vec(), reference.outputs().to_vec());
+    let mut session = reference.session()?;
+    let expected: Vec<Vec<Tensor>> = runs
+        .iter()
+        .map(|run| session.run(run.clone()).context("running the reference"))
+        .collect::<Result<_>>()?;
+    drop((session, reference));
+
+    let other = other()?;
+    let inputs = correspondence("input", &names(&ports.0), &names(other.inputs()))?;
+    let outputs = correspondence("output", &names(&ports.1), &names(other.outputs()))?;
+    let mut session = other.session()?;
     let mut sums: Vec<Sums> = outputs.iter().map(|_| Sums::default()).collect();
-    for run in runs {
+    for (run, expected) in runs.iter().zip(expected) {
         let theirs = inputs.iter().map(|&i| run[i].clone()).collect();
-        let expected = sessions.0.run(run.clone()).context("running the reference")?;
-        let found = sessions.1.run(theirs).context("running the other model")?;
+        let found = session.run(theirs).context("running the other model")?;
         for (sum, (expected, &place)) in sums.iter_mut().zip(expected.iter().zip(&outputs)) {
             sum.add(expected, &found[place])?;
         }
     }
-    let ports = reference.outputs();
-    Ok(sums.into_iter().zip(ports).map(|(sum, port)| sum.finish(&port.name)).collect())
+    Ok(sums.into_iter().zip(&ports.1).map(|(sum, port)| sum.finish(&port.name)).collect())
 }
 
 fn names(ports: &[crate::runtime::Port]) -> Vec<&str> {

@@ -34,9 +34,15 @@ pub fn write_checked_file<T, U, E: From<io::Error>>(
     let mut writer = BufWriter::with_capacity(1 << 16, file);
     let filled = fill(&mut writer)?;
     let file = writer.into_inner().map_err(|e| e.into_error())?;
-    file.sync_all()?;
+    // the disk works while the file is checked
+    let (synced, checked) = std::thread::scope(|scope| {
+        let sync = scope.spawn(|| file.sync_all());
+        let checked = check(&unfinished.path, filled);
+        (sync.join(), checked)
+    });
     drop(file);
-    let (result, keep) = check(&unfinished.path, filled)?;
+    let (result, keep) = checked?;
+    synced.map_err(|_| io::Error::other("syncing the file panicked"))??;
     if keep {
         fs::rename(&unfinished.path, path)?;
     }

@@ -3,9 +3,21 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
 use memmap2::Mmap;
+
+/// The maps that are alive, for [`release`].
+static MAPS: Mutex<Vec<Weak<Mmap>>> = Mutex::new(Vec::new());
+
+struct Owner(Arc<Mmap>);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// Maps a regular file into memory; an empty file gives empty bytes. The pages are shared with the
 /// file: whoever truncates it while it is mapped ends this process, so outputs are written to a
@@ -22,8 +34,38 @@ pub fn open(path: &Path) -> io::Result<Bytes> {
     // SAFETY: the map is read-only and lives as long as the `Bytes` that own it. Another process
     // could still change or truncate the file: every mapping program has that limit, and our own
     // writers replace files by rename, which leaves the mapped one as it is.
-    let map = unsafe { Mmap::map(&file)? };
-    Ok(Bytes::from_owner(map))
+    let map = Arc::new(unsafe { Mmap::map(&file)? });
+    if let Ok(mut maps) = MAPS.lock() {
+        maps.retain(|map| map.strong_count() > 0);
+        maps.push(Arc::downgrade(&map));
+    }
+    Ok(Bytes::from_owner(Owner(map)))
+}
+
+/// Says that `bytes` of a mapped file have been read and are not needed in memory for now: they stop
+/// counting as this process's memory, and come from the file again when they are read. Does nothing to
+/// bytes that are not of a map.
+pub fn release(bytes: &[u8]) {
+    /// Less is not worth a system call.
+    const WORTH_WHILE: usize = 1 << 16;
+    #[cfg(unix)]
+    if bytes.len() >= WORTH_WHILE
+        && let Ok(maps) = MAPS.lock()
+    {
+        for map in maps.iter().filter_map(Weak::upgrade) {
+            let range = map.as_ptr_range();
+            if !range.contains(&bytes.as_ptr()) || bytes.as_ptr_range().end > range.end {
+                continue;
+            }
+            let offset = bytes.as_ptr() as usize - range.start as usize;
+            // SAFETY: the map is of a file, shared and never written through: pages dropped are read
+            // from the file again, so every value that was promised stays the same.
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, bytes.len())
+            };
+        }
+    }
+    let _ = (bytes, WORTH_WHILE);
 }
 
 /// Reads a regular file of UTF-8 text, of at most `MAX_TEXT` bytes.
@@ -65,6 +107,21 @@ mod tests {
             std::fs::remove_file(&path).unwrap();
             assert_eq!(bytes, contents);
         }
+    }
+
+    #[test]
+    fn released_pages_hold_the_same_bytes() {
+        let path = scratch("released");
+        let contents: Vec<u8> = (0..400_000u32).map(|i| (i * 7) as u8).collect();
+        std::fs::write(&path, &contents).unwrap();
+        let bytes = open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(bytes, contents);
+        release(&bytes.slice(1000..300_001));
+        assert_eq!(bytes, contents);
+        let elsewhere = contents.clone();
+        release(&elsewhere);
+        assert_eq!(elsewhere, contents);
     }
 
     #[test]

@@ -28,6 +28,27 @@ impl PackedB {
         Self { buffer, rows: b.rows(), columns: b.columns() }
     }
 
+    /// As [`new`](Self::new), of a matrix that is read some columns at a time: `read` fills its slice
+    /// with the columns of a range, one after the other.
+    pub fn by_columns(
+        rows: usize,
+        columns: usize,
+        mut read: impl FnMut(Range<usize>, &mut [f32]),
+    ) -> Self {
+        let mut buffer = Buffer::new();
+        let size = rows.checked_mul(row_width(columns)).expect("a matrix of too many values");
+        let values = buffer.resize(size);
+        let mut part = vec![];
+        for panel in panels(columns, PANEL_VECTORS) {
+            part.resize(rows * panel.len(), 0.0);
+            read(panel.clone(), &mut part);
+            let part = Matrix::row_major(&part, panel.len(), rows).transposed();
+            let values = &mut values[panel.start * rows..][..rows * row_width(panel.len())];
+            pack_panels(instruction_set(), part, values);
+        }
+        Self { buffer, rows, columns }
+    }
+
     pub fn rows(&self) -> usize {
         self.rows
     }
@@ -74,6 +95,11 @@ pub fn pack_right(set: InstructionSet, b: Matrix, buffer: &mut Buffer) {
     let depth = b.rows();
     let width = row_width(b.columns());
     let values = buffer.resize(depth.checked_mul(width).expect("a matrix of too many values"));
+    pack_panels(set, b, values);
+}
+
+fn pack_panels(set: InstructionSet, b: Matrix, values: &mut [f32]) {
+    let depth = b.rows();
     for rows in (0..depth).step_by(PACKED_ROWS) {
         let rows = rows..depth.min(rows + PACKED_ROWS);
         let part = b.row_range(rows.clone());

@@ -19,6 +19,7 @@ mod gemm_tile;
 mod instruction_set;
 mod matrix;
 mod prefetch;
+mod reorder;
 mod sgd;
 mod softmax;
 #[cfg(test)]
@@ -35,5 +36,6 @@ pub use gemm_scalar::f32_gemm_scalar;
 pub use instruction_set::{InstructionSet, instruction_set};
 pub use matrix::{Matrix, MatrixMut};
 pub use prefetch::prefetch;
+pub use reorder::reorder;
 pub use sgd::{momentum_step, nesterov_step, sgd_step};
 pub use softmax::{softmax_cross_entropy, softmax_rows};

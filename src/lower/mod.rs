@@ -6,6 +6,7 @@ pub use names::{Contents, restore_constant_names};
 
 use crate::graph::{Model, Signature, UnsupportedOp, unsupported_text};
 use crate::ops::{self, LowerContext};
+use crate::tract::mapped::MappedConst;
 use crate::tract::ops::{konst::Const, source::TypedSource};
 use crate::tract::{TypedModel, TypedNode};
 use anyhow::{Context, Result, bail, ensure};
@@ -23,7 +24,7 @@ pub fn lower(model: &TypedModel, inputs: &[String], outputs: &[String]) -> Resul
     let mut missing = false;
     for id in model.eval_order()? {
         let node = model.node(id);
-        if node.op_is::<Const>() || node.op_is::<TypedSource>() {
+        if node.op_is::<Const>() || node.op_is::<MappedConst>() || node.op_is::<TypedSource>() {
             continue;
         }
         check_sizes(node)?;

@@ -1,6 +1,7 @@
 //! Constants under the names they have in the ONNX file. tract renames what it reshapes and permutes; the
 //! values tell which is which.
 
+use crate::format::mmap;
 use crate::graph::{ElementType, Model};
 use std::collections::HashMap;
 
@@ -16,10 +17,11 @@ impl Contents {
     pub fn of_words(data: &[u8]) -> Contents {
         let words = data.as_chunks::<4>().0;
         let hash = words.iter().fold(0u64, |sum, word| {
-            let mut mixed = (u32::from_le_bytes(*word) as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
-            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            sum.wrapping_add(mixed ^ (mixed >> 31))
+            let word = u32::from_le_bytes(*word);
+            // products of 32-bit numbers: what vector units have
+            let mixed =
+                u64::from(word ^ 0x9e37_79b9) * u64::from(word.rotate_left(15) ^ 0xbf58_476d);
+            sum.wrapping_add(mixed ^ (mixed >> 29))
         });
         Contents { count: words.len(), hash }
     }
@@ -39,7 +41,9 @@ pub fn restore_constant_names(model: &mut Model, original: &[(String, Contents)]
             else {
                 continue;
             };
-            let Some(Some(name)) = names.get(&Contents::of_words(data)) else { continue };
+            let contents = Contents::of_words(data);
+            mmap::release(data);
+            let Some(Some(name)) = names.get(&contents) else { continue };
             if graph.tensors.iter().all(|t| t.name != **name) {
                 graph.tensors[i].name = name.to_string();
                 graph.tensors[i].origin = Some(name.to_string());

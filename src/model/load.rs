@@ -7,7 +7,8 @@ use crate::format::mmap;
 use crate::graph;
 use crate::runtime::Plan;
 use crate::tract::guard::{self, Allowance};
-use crate::tract::{onnx, pb};
+pub use crate::tract::onnx::Loaded as LoadedOnnx;
+use crate::tract::{onnx, optimize};
 use crate::{lower, raise, read};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -30,7 +31,7 @@ pub struct LoadedModel {
 /// What a file held.
 #[derive(Debug)]
 pub enum Graph {
-    Onnx(Arc<pb::ModelProto>),
+    Onnx(Arc<onnx::OnnxFile>),
     Lite(Box<graph::Model>),
 }
 
@@ -69,8 +70,8 @@ impl LoadedModel {
         let at = || model.path.display().to_string();
         match format {
             Format::Onnx => {
-                let proto = onnx::decode(model.bytes.clone()).with_context(at)?;
-                model.graph = Graph::Onnx(Arc::new(proto));
+                let file = onnx::open(model.bytes.clone(), model.path.parent()).with_context(at)?;
+                model.graph = Graph::Onnx(Arc::new(file));
             }
             Format::Tflite => {
                 let file = read::parse_tflite(model.bytes.clone()).with_context(at)?;
@@ -90,31 +91,32 @@ impl LoadedModel {
     pub fn plan(&self) -> Result<Plan> {
         let at = || self.path.display().to_string();
         match &self.graph {
-            Graph::Onnx(_) => {
-                let loaded = self.typed(onnx::load)?;
-                Plan::new(loaded.model, &loaded.inputs, &loaded.outputs).with_context(at)
-            }
+            Graph::Onnx(_) => plan_loaded(self.typed(onnx::load)?).with_context(at),
             Graph::Lite(graph) => plan_lite(graph).with_context(at),
         }
     }
 
-    /// The lite graph: as read, its shapes checked, or lowered from ONNX.
+    /// The lite graph: as read, its shapes checked, or lowered from ONNX; and what was lowered, to run.
     ///
     /// # Errors
     /// Every op that has no lite form, together; a tensor that has another shape than its op gives it.
-    pub fn lite_graph(&self) -> Result<graph::Model> {
+    pub fn lite_graph(&self) -> Result<(graph::Model, Option<onnx::Loaded>)> {
         match &self.graph {
-            Graph::Onnx(proto) => {
+            Graph::Onnx(file) => {
                 let loaded = self.typed(onnx::load_to_lower)?;
                 let mut lite = guard::catch_panic("converting the graph", || {
                     lower::lower(&loaded.model, &loaded.inputs, &loaded.outputs)
                 })
                 .with_context(|| self.path.display().to_string())?;
-                let original: Vec<(String, lower::Contents)> = onnx::float_constants(proto)
-                    .map(|(name, data)| (name.to_string(), lower::Contents::of_words(&data)))
+                let original: Vec<(String, lower::Contents)> = onnx::float_constants(file)
+                    .map(|(name, data)| {
+                        let contents = lower::Contents::of_words(&data);
+                        mmap::release(&data);
+                        (name.to_string(), contents)
+                    })
                     .collect();
                 lower::restore_constant_names(&mut lite, &original);
-                Ok(lite)
+                Ok((lite, Some(loaded)))
             }
             Graph::Lite(graph) => {
                 let own = graph.clone();
@@ -123,18 +125,23 @@ impl LoadedModel {
                     raise::check_shapes(&own)
                 });
                 checked.with_context(|| self.path.display().to_string())?;
-                Ok((**graph).clone())
+                Ok(((**graph).clone(), None))
             }
         }
     }
 
     fn typed(
         &self,
-        load: fn(Arc<pb::ModelProto>, Option<&Path>) -> Result<onnx::Loaded>,
+        load: fn(Arc<onnx::OnnxFile>, Option<&Path>) -> Result<onnx::Loaded>,
     ) -> Result<onnx::Loaded> {
-        let Graph::Onnx(proto) = &self.graph else { bail!("not an ONNX model") };
-        load(proto.clone(), self.path.parent()).with_context(|| self.path.display().to_string())
+        let Graph::Onnx(file) = &self.graph else { bail!("not an ONNX model") };
+        load(file.clone(), self.path.parent()).with_context(|| self.path.display().to_string())
     }
+}
+
+/// An ONNX graph ready to run.
+pub fn plan_loaded(loaded: onnx::Loaded) -> Result<Plan> {
+    Plan::new(loaded.model, &loaded.inputs, &loaded.outputs)
 }
 
 /// A lite graph ready to run.
@@ -143,7 +150,7 @@ pub fn plan_lite(graph: &graph::Model) -> Result<Plan> {
     let allowance = Allowance::for_bytes(constant_bytes(graph));
     let raised = guard::with_allowance("raising the graph", allowance, move || {
         let mut raised = raise::raise(&own)?;
-        raised.model.declutter()?;
+        optimize::declutter(&mut raised.model)?;
         Ok(raised)
     })?;
     let signature = graph.signatures.iter().find(|s| s.subgraph == 0);

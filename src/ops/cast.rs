@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::tflite::CastOptions;
+use crate::tract::mapped::widened_tensor;
 use crate::tract::ops::cast::{Cast, cast};
 use anyhow::bail;
 
@@ -19,6 +20,9 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
 pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     let name = ctx.output_name(node);
     let tensor = node.inputs.first().copied().flatten().context("no input")?;
+    if let Some(wide) = widened_constant(ctx, node, tensor)? {
+        return ctx.finish(node, wide);
+    }
     let input = ctx.input(node, 0)?;
     let target = match &node.op {
         LiteOp::Cast => {
@@ -40,6 +44,27 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     }
     let wire = ctx.wire(name, cast(target), &[input])?;
     ctx.finish(node, wire)
+}
+
+/// DEQUANTIZE of a float16 constant, which stays as it is in the file until it is read.
+fn widened_constant(
+    ctx: &mut RaiseContext,
+    node: &Node,
+    tensor: TensorId,
+) -> Result<Option<OutletId>> {
+    let tensor = &ctx.graph.tensors[tensor];
+    let (LiteOp::Dequantize, ElementType::F16, Some(halves), Some(shape)) =
+        (&node.op, tensor.element, &tensor.data, tensor.known_shape())
+    else {
+        return Ok(None);
+    };
+    let value = widened_tensor(&shape, halves.clone())
+        .with_context(|| format!("constant '{}'", tensor.name))?;
+    let value = match halves.len() < super::constants::LARGE {
+        true => value.into_plain_ram()?,
+        false => value,
+    };
+    ctx.add_constant(ctx.output_name(node), value.into_arc_tensor()).map(Some)
 }
 
 pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {

@@ -269,6 +269,12 @@ pub fn lower_weights(
     if target.len() == 3 {
         target.insert(UNIT_HEIGHT, TDim::from(1));
     }
+    let float = |v: &Arc<tract::Tensor>| v.datum_type() == DatumType::F32;
+    if let Some(value) = ctx.constant(outlet).cloned().filter(float) {
+        let target = target.iter().map(|d| d.to_usize()).collect::<Result<Vec<_>, _>>()?;
+        let label = ctx.model.node(outlet.node).name.clone();
+        return ctx.add_reordered(&label, &value, order, &target);
+    }
     let weights = ctx.tensor_as(outlet, ElementType::F32)?;
     let weights = ctx.transpose(&format!("{name}/weights"), weights, &shape, order);
     ctx.reshape(&format!("{name}/weights"), weights, &moved, &target)
@@ -382,10 +388,12 @@ fn lower_pointwise(ctx: &mut LowerContext, node: &TypedNode, op: &EinSum) -> Res
     let (source, spec) = absorb_downsamples(ctx, data, &spec);
     let name = &node.name;
     let weights = ctx.constant(kernel).cloned().context("weights")?;
-    let weights = weights.cast_to::<f32>()?.into_owned();
-    let weights = weights.permute_axes(&order)?.into_shape(&[outputs, 1, 1, inputs])?;
+    let weights = match weights.datum_type() {
+        DatumType::F32 => weights,
+        _ => weights.cast_to::<f32>()?.into_owned().into_arc_tensor(),
+    };
     let label = ctx.model.node(kernel.node).name.clone();
-    let weights = ctx.add_constant(&label, &weights)?;
+    let weights = ctx.add_reordered(&label, &weights, &order, &[outputs, 1, 1, inputs])?;
     let bias = lower_bias(ctx, name, None, outputs)?;
     let (x, _) = channels_last(ctx, name, source, spec.data_format)?;
     let strides = [spec.stride(0), spec.stride(1)];
@@ -436,7 +444,15 @@ pub fn move_axis(
     from: usize,
     to: usize,
 ) -> Result<OutletId> {
-    ctx.wire(&format!("{name}/weights"), AxisOp::Move(from, to), &[wire])
+    let name = format!("{name}/weights");
+    let fact = ctx.model.outlet_fact(wire)?;
+    if let Some(value) = fact.konst.clone() {
+        let mut order: Vec<usize> = (0..fact.rank()).collect();
+        let axis = order.remove(from);
+        order.insert(to, axis);
+        return ctx.add_constant(&name, super::constants::reordered(&value, &order)?);
+    }
+    ctx.wire(&name, AxisOp::Move(from, to), &[wire])
 }
 
 pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {

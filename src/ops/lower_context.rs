@@ -46,7 +46,10 @@ impl<'a> LowerContext<'a> {
         let value = self.constant(outlet).cloned();
         let name = &self.model.node(outlet.node).name;
         let value = value.with_context(|| format!("value '{name}' was not lowered"))?;
-        let tensor = self.add_constant(name, &value)?;
+        let (element, data) = shared_bytes(&value)?;
+        let name = self.free_name(name);
+        let tensor = Tensor::constant(name, element, value.shape(), data);
+        let tensor = self.graph.add_tensor(tensor);
         self.tensors.insert(outlet, tensor);
         Ok(tensor)
     }
@@ -101,6 +104,26 @@ impl<'a> LowerContext<'a> {
         let (element, data) = constant_bytes(value)?;
         let name = self.free_name(name);
         Ok(self.graph.add_tensor(Tensor::constant(name, element, value.shape(), data)))
+    }
+
+    /// The constant `value` with its axes in the order `order`, then as `shape`.
+    pub fn add_reordered(
+        &mut self,
+        name: &str,
+        value: &Arc<tract::Tensor>,
+        order: &[usize],
+        shape: &[usize],
+    ) -> Result<TensorId> {
+        let (element, data) = shared_bytes(value)?;
+        let width = element.bits().filter(|b| b % 8 == 0).context("elements of part of a byte")?;
+        let moved = crate::kernels::reorder(&data, width / 8, value.shape(), order)?;
+        ensure!(value.len() == shape.iter().product::<usize>(), "{:?} as {shape:?}", value.shape());
+        if moved.is_some() {
+            mmap::release(&data);
+        }
+        let name = self.free_name(name);
+        let data = moved.map_or(data, Into::into);
+        Ok(self.graph.add_tensor(Tensor::constant(name, element, shape, data)))
     }
 
     pub fn add_i32_constant(&mut self, name: &str, values: &[i32]) -> TensorId {

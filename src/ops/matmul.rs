@@ -149,10 +149,12 @@ fn product(
             let flat = if keep_num_dims { kept } else { flat };
             let x = ctx.reshape(&format!("{}/input", node.name), x, &x_shape, &flat)?;
             let shape = [columns.to_i64()?, inner.to_i64()?].map(|n| n as usize);
-            let weights = weights.cast_to_dt(DatumType::F32)?.into_owned();
-            let weights = weights.permute_axes(&right_order)?.into_shape(&shape)?;
+            let weights = match weights.datum_type() {
+                DatumType::F32 => weights,
+                _ => weights.cast_to_dt(DatumType::F32)?.into_owned().into_arc_tensor(),
+            };
             let name = ctx.model.node(right.node).name.clone();
-            let weights = ctx.add_constant(&name, &weights)?;
+            let weights = ctx.add_reordered(&name, &weights, &right_order, &shape)?;
             let op = LiteOp::FullyConnected {
                 activation: Activation::None,
                 keep_num_dims,

@@ -6,6 +6,7 @@
 mod activation;
 mod cast;
 mod compose;
+mod constants;
 mod conv;
 mod elementwise;
 mod gather;
@@ -31,19 +32,22 @@ mod types;
 mod unsigned;
 mod window;
 
+use crate::format::mmap;
 use crate::format::tflite::{BuiltinOperator, BuiltinOptions, TensorType};
 use crate::graph::{Dim, ElementType, LiteOp, Node, Subgraph, Tensor, TensorId};
+use crate::tract::mapped::MappedConst;
 use crate::tract::{
     self, AxisOp, DatumType, DimLike, IntoArcTensor, OutletId, SpecialOps, TDim, TypedModel,
     TypedNode, TypedOp,
 };
+use constants::{constant_bytes, shared_bytes, tract_constant};
 pub use lower_context::LowerContext;
 use permutation::permute_elementwise;
 pub use permutation::{Passage, permute_constant};
 pub use raise_context::RaiseContext;
 pub use reshape_passage::{reshape_untransposed, target_constant};
 pub use runtime_version::oldest_runtime;
-use types::{constant_bytes, reshape_target, tract_constant};
+use types::reshape_target;
 pub use types::{datum_type, dims, element_type, tensor_type};
 use unsigned::carrier;
 

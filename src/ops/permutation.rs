@@ -51,30 +51,14 @@ pub fn permute_constant(tensor: &Tensor, permutation: &[usize]) -> Option<Option
     let shape: Vec<usize> = std::iter::repeat_n(1, missing).chain(shape).collect();
     let width = tensor.element.bits().filter(|b| b % 8 == 0)? / 8;
     let data = tensor.data.as_ref()?;
-    let mut target_shape = vec![0; rank];
+    let mut inverse = vec![0; rank];
     for (axis, &p) in permutation.iter().enumerate() {
-        target_shape[p] = shape[axis];
+        *inverse.get_mut(p)? = axis;
     }
-    let mut strides = vec![1usize; rank];
-    for axis in (0..rank.saturating_sub(1)).rev() {
-        strides[axis] = strides[axis + 1] * target_shape[axis + 1];
-    }
-    let mut moved = vec![0u8; data.len()];
-    let mut index = vec![0usize; rank];
-    for element in data.chunks_exact(width) {
-        let place: usize = (0..rank).map(|axis| index[axis] * strides[permutation[axis]]).sum();
-        moved[place * width..][..width].copy_from_slice(element);
-        for axis in (0..rank).rev() {
-            index[axis] += 1;
-            if index[axis] < shape[axis] {
-                break;
-            }
-            index[axis] = 0;
-        }
-    }
+    let moved = crate::kernels::reorder(data, width, &shape, &inverse).ok()?;
     Some(Some(Tensor {
-        shape: target_shape.into_iter().map(Dim::Known).collect(),
-        data: Some(moved.into()),
+        shape: inverse.iter().map(|&axis| Dim::Known(shape[axis])).collect(),
+        data: Some(moved.map_or_else(|| data.clone(), Into::into)),
         ..tensor.clone()
     }))
 }

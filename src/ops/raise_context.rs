@@ -82,6 +82,10 @@ impl<'a> RaiseContext<'a> {
 
     pub fn add_constant(&mut self, name: &str, value: Arc<tract::Tensor>) -> Result<OutletId> {
         let name = self.unique(name);
+        if value.as_plain_ram().is_none() {
+            // it stays in its file
+            return Ok(self.model.wire_node(name, MappedConst(value), &[])?[0]);
+        }
         Ok(self.model.add_const(name, value)?)
     }
 

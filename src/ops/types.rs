@@ -76,31 +76,3 @@ pub fn reshape_target(shape: &[TDim]) -> Result<Vec<i32>> {
         })
         .collect()
 }
-
-pub fn constant_bytes(value: &tract::Tensor) -> Result<(ElementType, bytes::Bytes)> {
-    let target = match value.datum_type() {
-        DatumType::TDim => DatumType::I64,
-        DatumType::F64 => DatumType::F32,
-        other => datum_type(carrier(element_type(other)?))?,
-    };
-    if value.datum_type() != target {
-        return constant_bytes(&value.cast_to_dt(target)?.into_owned());
-    }
-    let element = element_type(target)?;
-    ensure!(element != ElementType::String, "string constants are not supported");
-    Ok((element, bytes::Bytes::copy_from_slice(value.as_bytes())))
-}
-
-pub fn tract_constant(tensor: &Tensor) -> Result<Arc<tract::Tensor>> {
-    let at = || format!("constant '{}'", tensor.name);
-    let data = tensor.data.as_ref().with_context(|| format!("'{}' has no value", tensor.name))?;
-    let shape = tensor.known_shape().with_context(at)?;
-    let mut value = tract::Tensor::zero_dt(datum_type(tensor.element)?, &shape).with_context(at)?;
-    let target = value.as_bytes_mut();
-    ensure!(target.len() == data.len(), "{}: size and shape differ", at());
-    target.copy_from_slice(data);
-    if tensor.element == ElementType::Bool {
-        target.iter_mut().for_each(|b| *b = (*b != 0) as u8);
-    }
-    Ok(value.into_arc_tensor())
-}

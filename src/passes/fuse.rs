@@ -1,5 +1,6 @@
 //! Ops into their neighbours.
 
+use crate::format::mmap;
 use crate::graph::*;
 use bytes::Bytes;
 
@@ -57,7 +58,6 @@ fn fold_reader(graph: &mut Subgraph, product: usize) -> Option<()> {
     let weights = &graph.tensors[weights_id];
     let shape = weights.known_shape()?;
     let &channels = shape.get(channel_axis)?;
-    let mut values = weights.f32_values()?;
     let operand = channel_values(graph, constant, channels, graph.tensors[result].shape.len())?;
     let bias_id = node.inputs.get(bias_place).copied().flatten();
     let bias = match bias_id {
@@ -82,20 +82,20 @@ fn fold_reader(graph: &mut Subgraph, product: usize) -> Option<()> {
         _ => b / v,
     };
     let bias: Vec<f32> = bias.iter().zip(&operand).map(with_operand).collect();
-    if let Some(scale) = scale {
-        let inner: usize = shape[channel_axis + 1..].iter().product();
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = scale(*value, operand[i / inner % channels]);
-        }
-    }
-    if !bias.iter().chain(&values).all(|v| v.is_finite()) {
+    if !bias.iter().all(|v| v.is_finite()) {
         return None;
     }
-
+    let scaled = match scale {
+        None => None,
+        Some(scale) => {
+            let inner: usize = shape[channel_axis + 1..].iter().product();
+            let data = scaled_by_channel(weights, inner, &operand, scale)?;
+            Some(Tensor { data: Some(data), ..weights.clone() })
+        }
+    };
     let bytes = |values: &[f32]| -> Bytes {
         values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
     };
-    let scaled = scale.map(|_| Tensor { data: Some(bytes(&values)), ..weights.clone() });
     let name = bias_id.map_or(constant, |id| id);
     let name = format!("{}/folded", graph.tensors[name].name.trim_end_matches("/folded"));
     let bias = Tensor::constant(name, ElementType::F32, &[channels], bytes(&bias));
@@ -103,6 +103,9 @@ fn fold_reader(graph: &mut Subgraph, product: usize) -> Option<()> {
     if let Some(scaled) = scaled {
         let scaled = graph.add_tensor(scaled);
         graph.nodes[product].inputs[1] = Some(scaled);
+        if graph.reader_count(weights_id) == 0 {
+            graph.tensors[weights_id].data = None;
+        }
     }
     let node = &mut graph.nodes[product];
     node.inputs.truncate(bias_place);
@@ -112,6 +115,29 @@ fn fold_reader(graph: &mut Subgraph, product: usize) -> Option<()> {
     }
     take_over_result(graph, product, reader);
     Some(())
+}
+
+/// The values of float32 `weights` after `scale` with the operand of their channel, which changes every
+/// `inner` values; `None` if one is not finite then.
+fn scaled_by_channel(
+    weights: &Tensor,
+    inner: usize,
+    operand: &[f32],
+    scale: fn(f32, f32) -> f32,
+) -> Option<Bytes> {
+    let data = weights.data.as_ref().filter(|_| weights.element == ElementType::F32)?;
+    let mut scaled = Vec::with_capacity(data.len());
+    let mut is_finite = true;
+    let blocks = data.chunks(inner.checked_mul(4).filter(|&n| n > 0)?);
+    for (block, &operand) in blocks.zip(operand.iter().cycle()) {
+        scaled.extend(block.as_chunks::<4>().0.iter().flat_map(|word| {
+            let value = scale(f32::from_le_bytes(*word), operand);
+            is_finite &= value.is_finite();
+            value.to_le_bytes()
+        }));
+    }
+    mmap::release(data);
+    is_finite.then(|| scaled.into())
 }
 
 /// A float32 constant as one value a channel: it is `[…1, channels]` or a single value, of at most `rank` axes.

@@ -2,6 +2,7 @@
 //! a permutation through.
 
 use crate::graph::*;
+use crate::kernels::reorder;
 use crate::ops::{self, Passage};
 
 /// Sinks transposes below the ops that read them, and merges and drops those that meet.
@@ -146,24 +147,14 @@ fn move_weight_columns(
     {
         return None;
     }
-    let mut strides = vec![1; sizes.len()];
-    for axis in (0..sizes.len().saturating_sub(1)).rev() {
-        strides[axis] = strides[axis + 1] * sizes[axis + 1];
-    }
-    let mut places = vec![0];
-    for &axis in &permutation[1..] {
-        let (size, stride) = (sizes[axis - 1], strides[axis - 1]);
-        places = places.iter().flat_map(|&p| (0..size).map(move |i| p + i * stride)).collect();
-    }
+    let mut shape = vec![tensor.shape.first()?.known()?];
+    shape.extend(permutation[1..].iter().map(|&axis| sizes[axis - 1]));
+    let order: Option<Vec<usize>> =
+        (0..permutation.len()).map(|axis| permutation.iter().position(|&p| p == axis)).collect();
     let data = tensor.data.as_ref()?;
-    let mut moved = vec![0u8; data.len()];
-    let rows = data.chunks_exact(columns * 4).zip(moved.chunks_exact_mut(columns * 4));
-    for (from, to) in rows {
-        for (column, &place) in from.as_chunks::<4>().0.iter().zip(&places) {
-            to[place * 4..][..4].copy_from_slice(column);
-        }
-    }
-    let moved = Tensor { data: Some(moved.into()), ..tensor.clone() };
+    let moved = reorder(data, 4, &shape, &order?).ok()?;
+    let moved = moved.map_or_else(|| data.clone(), Into::into);
+    let moved = Tensor { data: Some(moved), ..tensor.clone() };
     if graph.reader_count(weights) == 1 {
         graph.tensors[weights] = moved;
     } else {

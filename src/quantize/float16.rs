@@ -1,10 +1,13 @@
 //! Float16: constants are stored as binary16 and widened by DEQUANTIZE; all computation stays float32.
 
+use crate::format::mmap;
 use crate::graph::{ElementType, LiteOp, Metadata, Model, Node, Tensor, TensorId};
 use crate::kernels::f16_from_f32;
 use bytes::Bytes;
 
 const LARGEST_F16: f32 = 65504.0;
+/// Values that are looked at before those of a mapped file are let go.
+const PART: usize = 1 << 20;
 
 /// Which constants become float16.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,8 +25,17 @@ impl Float16Plan {
         for graph in &model.subgraphs {
             let mut narrowed = vec![];
             for (id, tensor) in graph.tensors.iter().enumerate() {
-                let Some(values) = tensor.f32_values().filter(|v| v.len() > 1) else { continue };
-                if values.iter().all(|v| !v.is_finite() || v.abs() <= LARGEST_F16) {
+                let Some(values) = float32_words(tensor).filter(|v| v.len() > 1) else { continue };
+                let fits = |word: &[u8; 4]| {
+                    let value = f32::from_le_bytes(*word);
+                    !value.is_finite() || value.abs() <= LARGEST_F16
+                };
+                let all_fit = values.chunks(PART).all(|part| {
+                    let all_fit = part.iter().all(fits);
+                    mmap::release(part.as_flattened());
+                    all_fit
+                });
+                if all_fit {
                     narrowed.push(id);
                 } else {
                     plan.out_of_range.push(tensor.name.clone());
@@ -40,10 +52,8 @@ impl Float16Plan {
             let mut widening = vec![];
             for &id in narrowed {
                 let tensor = &mut graph.tensors[id];
-                let Some(values) = tensor.f32_values() else { continue };
-                let mut halves = vec![0u16; values.len()];
-                f16_from_f32(&values, &mut halves);
-                let bytes: Vec<u8> = halves.iter().flat_map(|h| h.to_le_bytes()).collect();
+                let Some(words) = float32_words(tensor) else { continue };
+                let bytes = narrowed_bytes(words);
                 tensor.data = None;
                 let narrow = Tensor {
                     name: format!("{}/float16", tensor.name),
@@ -67,6 +77,27 @@ impl Float16Plan {
             content: Bytes::from_static(b"fp16accfp32"),
         });
     }
+}
+
+fn float32_words(tensor: &Tensor) -> Option<&[[u8; 4]]> {
+    let data = tensor.data.as_ref().filter(|_| tensor.element == ElementType::F32)?;
+    Some(data.as_chunks::<4>().0)
+}
+
+fn narrowed_bytes(words: &[[u8; 4]]) -> Vec<u8> {
+    const BLOCK: usize = 1024;
+    let (mut wide, mut halves) = ([0.0; BLOCK], [0; BLOCK]);
+    let mut bytes = Vec::with_capacity(2 * words.len());
+    for part in words.chunks(PART) {
+        for words in part.chunks(BLOCK) {
+            let (wide, halves) = (&mut wide[..words.len()], &mut halves[..words.len()]);
+            wide.iter_mut().zip(words).for_each(|(value, word)| *value = f32::from_le_bytes(*word));
+            f16_from_f32(wide, halves);
+            bytes.extend(halves.iter().flat_map(|half: &u16| half.to_le_bytes()));
+        }
+        mmap::release(part.as_flattened());
+    }
+    bytes
 }
 
 #[cfg(test)]

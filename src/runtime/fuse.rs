@@ -221,12 +221,21 @@ fn gemm_of_operands(
     let in_order =
         a.strip_prefix(rows.as_str()).is_some_and(|rest| axes(rest, &|c| b.contains(c)) == inner);
     if in_order && let Some(weights) = &model.outlet_fact(right).ok()?.konst {
+        let size = |axis: char| Some(weights.shape()[b.find(axis)?]);
+        if b == format!("{columns}{inner}") {
+            let depth = inner.chars().map(size).product::<Option<usize>>()?;
+            let width = columns.chars().map(size).product::<Option<usize>>()?;
+            if let Some(packed) = PackedWeights::of_mapped(weights, depth, width) {
+                let packed = Some(packed);
+                return Some((Gemm { packed, ..gemm(rows.len()) }, TVec::from_slice(&[left])));
+            }
+        }
         let order: Option<Vec<usize>> =
             inner.chars().chain(columns.chars()).map(|c| b.find(c)).collect();
         let weights = weights.clone().into_tensor().permute_axes(&order?).ok()?;
         let (&columns, inner) = weights.shape().split_last()?;
         let matrix = Matrix::row_major(
-            weights.as_plain_ram()?.as_slice::<f32>().ok()?,
+            weights.try_as_plain_ram().ok()?.as_slice::<f32>().ok()?,
             inner.iter().product(),
             columns,
         );

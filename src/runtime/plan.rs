@@ -3,6 +3,7 @@
 use crate::graph::{Dim, ElementType, shape_text};
 use crate::ops::{dims, element_type};
 use crate::tract::guard::{Allowance, catch_panic, with_allowance};
+use crate::tract::optimize;
 use crate::tract::{
     EvalContext, IntoTValue, IntoTensor, Node, OpState, SimplePlan, SymbolValues, TDim, TValue,
     TVec, Tensor, TypedFact, TypedModel, TypedOp, TypedSimplePlan, TypedSimpleState,
@@ -145,7 +146,8 @@ impl Plan {
             check_sizes(&model)?;
             let sizes = Arc::new(Sizes::of(&model)?);
             let mut fused = super::fuse::fuse(&model)?;
-            fused.optimize()?;
+            drop(model);
+            optimize::optimize(&mut fused)?;
             Ok(Plan { plan: SimplePlan::new(fused)?, inputs, outputs, sizes })
         })
     }

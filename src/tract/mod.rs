@@ -6,8 +6,10 @@
 mod celu;
 pub mod guard;
 mod mend;
+pub mod mapped;
 pub mod onnx;
 mod onnx_ops;
+pub mod optimize;
 pub mod typed_ops;
 
 pub use onnx_ops::MaxPoolIndices;

@@ -2,6 +2,8 @@
 //!
 //! The bytes are hostile: everything tract would trust (sizes, names, order) is checked first.
 
+mod weights;
+
 use super::*;
 use crate::graph::{UnsupportedOp, unsupported_text};
 use crate::tract::guard::{self, Allowance};
@@ -10,6 +12,7 @@ use prost::Message;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+pub use weights::Weights;
 
 /// The newest default-domain opset of ONNX 1.21, and its IR version.
 pub const NEWEST_OPSET: i64 = 26;
@@ -41,12 +44,49 @@ pub fn read(path: &Path) -> Result<pb::ModelProto> {
 /// As [`read`], from bytes.
 pub fn decode(bytes: bytes::Bytes) -> Result<pb::ModelProto> {
     let mut proto = decode_to_look_at(bytes)?;
-    check(&proto)?;
-    name_unknown_dims(&mut proto);
-    name_default_fill(&mut proto);
-    drop_shadowed_pads(&mut proto);
-    proto.graph.iter_mut().for_each(mend::rephrase);
+    check(&proto, &Weights::new())?;
+    prepare(&mut proto);
     Ok(proto)
+}
+
+/// What a checked model needs before tract may have it.
+fn prepare(proto: &mut pb::ModelProto) {
+    name_unknown_dims(proto);
+    name_default_fill(proto);
+    drop_shadowed_pads(proto);
+    proto.graph.iter_mut().for_each(mend::rephrase);
+}
+
+/// A checked model whose large initializers stay in their files.
+#[derive(Debug)]
+pub struct OnnxFile {
+    /// Without the values of the `weights`.
+    pub proto: pb::ModelProto,
+    /// The values of large initializers, in their files.
+    pub weights: Weights,
+}
+
+impl From<pb::ModelProto> for OnnxFile {
+    fn from(proto: pb::ModelProto) -> OnnxFile {
+        OnnxFile { proto, weights: Weights::new() }
+    }
+}
+
+/// As [`decode`], but nothing large is copied. `folder` holds external data.
+///
+/// # Errors
+/// As [`read`]; external data that is missing, short, or outside the folder.
+pub fn open(bytes: bytes::Bytes, folder: Option<&Path>) -> Result<OnnxFile> {
+    let (mut proto, mut weights) = match weights::take_out(&bytes) {
+        Some((rest, weights)) => (decode_to_look_at(rest.into())?, weights),
+        None => (decode_to_look_at(bytes)?, Weights::new()),
+    };
+    if let Some(graph) = &mut proto.graph {
+        weights::read_external(graph, folder, &mut weights)?;
+    }
+    check(&proto, &weights)?;
+    prepare(&mut proto);
+    Ok(OnnxFile { proto, weights })
 }
 
 /// The protobuf of a file that is ONNX, of any version and with any ops; not safe to load.
@@ -65,7 +105,7 @@ pub fn opset(proto: &pb::ModelProto) -> i64 {
     proto.opset_import.iter().find(default).map_or(0, |o| o.version)
 }
 
-fn check(proto: &pb::ModelProto) -> Result<()> {
+fn check(proto: &pb::ModelProto, weights: &Weights) -> Result<()> {
     let graph = proto.graph.as_ref().context("it holds no graph")?;
     let version = opset(proto);
     ensure!(
@@ -78,7 +118,7 @@ fn check(proto: &pb::ModelProto) -> Result<()> {
     if !unsupported.is_empty() {
         bail!(unsupported_text(&unsupported));
     }
-    check_graph(graph, &HashSet::new())
+    check_graph(graph, &HashSet::new(), weights)
 }
 
 fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
@@ -128,12 +168,12 @@ fn node_name(node: &pb::NodeProto) -> &str {
 }
 
 /// Sizes of tensors, names of values, and an order in which the nodes can run.
-fn check_graph(graph: &pb::GraphProto, outer: &HashSet<&str>) -> Result<()> {
+fn check_graph(graph: &pb::GraphProto, outer: &HashSet<&str>, weights: &Weights) -> Result<()> {
     let mut constants: HashMap<&str, Vec<i64>> = HashMap::new();
     let mut empty: HashSet<&str> = HashSet::new();
     let mut scalars: HashSet<&str> = HashSet::new();
     for tensor in &graph.initializer {
-        check_tensor(tensor)?;
+        check_tensor(tensor, weights.get(&tensor.name))?;
         if tensor.dims.contains(&0) {
             empty.insert(&tensor.name);
         } else if tensor.dims.is_empty() {
@@ -228,10 +268,10 @@ fn check_graph(graph: &pb::GraphProto, outer: &HashSet<&str>) -> Result<()> {
     for node in &graph.node {
         for attribute in &node.attribute {
             if let Some(tensor) = &attribute.t {
-                check_tensor(tensor)?;
+                check_tensor(tensor, None)?;
             }
             for inner in attribute.g.iter().chain(&attribute.graphs) {
-                check_graph(inner, &defined)?;
+                check_graph(inner, &defined, &Weights::new())?;
             }
         }
     }
@@ -244,36 +284,41 @@ fn element_count(dims: &[i64]) -> Option<usize> {
         .filter(|&n| n <= MAX_TENSOR_ELEMENTS)
 }
 
-fn check_tensor(tensor: &pb::TensorProto) -> Result<()> {
+/// The width of a tensor's elements, where it is whole bytes and fixed.
+fn element_bits(tensor: &pb::TensorProto) -> Option<usize> {
+    use pb::tensor_proto::DataType;
+    Some(match DataType::try_from(tensor.data_type).ok()? {
+        DataType::Bool | DataType::Int8 | DataType::Uint8 => 8,
+        DataType::Int16 | DataType::Uint16 | DataType::Float16 | DataType::Bfloat16 => 16,
+        DataType::Int32 | DataType::Uint32 | DataType::Float => 32,
+        DataType::Int64 | DataType::Uint64 | DataType::Double => 64,
+        _ => return None,
+    })
+}
+
+/// That the data fill the shape; `elsewhere` are those of a tensor whose data are not in the message.
+fn check_tensor(tensor: &pb::TensorProto, elsewhere: Option<&bytes::Bytes>) -> Result<()> {
     use pb::tensor_proto::{DataLocation, DataType};
     let name = &tensor.name;
     let count = element_count(&tensor.dims)
         .with_context(|| format!("tensor '{name}' has an impossible shape {:?}", tensor.dims))?;
-    let bits = match DataType::try_from(tensor.data_type).ok() {
-        Some(DataType::Bool | DataType::Int8 | DataType::Uint8) => 8,
-        Some(DataType::Int16 | DataType::Uint16 | DataType::Float16 | DataType::Bfloat16) => 16,
-        Some(DataType::Int32 | DataType::Uint32 | DataType::Float) => 32,
-        Some(DataType::Int64 | DataType::Uint64 | DataType::Double) => 64,
-        Some(DataType::String) => {
-            ensure!(
-                tensor.string_data.len() == count,
-                "tensor '{name}' of shape {:?} holds {} strings",
-                tensor.dims,
-                tensor.string_data.len()
-            );
-            return Ok(());
-        }
-        _ => return Ok(()),
-    };
-    if tensor.data_location == Some(DataLocation::External as i32) {
+    if tensor.data_type == DataType::String as i32 {
+        ensure!(
+            tensor.string_data.len() == count,
+            "tensor '{name}' of shape {:?} holds {} strings",
+            tensor.dims,
+            tensor.string_data.len()
+        );
         return Ok(());
     }
-    let held = if !tensor.raw_data.is_empty() {
-        ensure!(
-            tensor.raw_data.len() % (bits / 8) == 0,
-            "tensor '{name}' ends in the middle of a value"
-        );
-        tensor.raw_data.len() / (bits / 8)
+    let Some(bits) = element_bits(tensor) else { return Ok(()) };
+    if elsewhere.is_none() && tensor.data_location == Some(DataLocation::External as i32) {
+        return Ok(());
+    }
+    let raw = elsewhere.map_or(tensor.raw_data.len(), |bytes| bytes.len());
+    let held = if raw > 0 {
+        ensure!(raw % (bits / 8) == 0, "tensor '{name}' ends in the middle of a value");
+        raw / (bits / 8)
     } else {
         [
             tensor.float_data.len(),
@@ -435,32 +480,28 @@ pub struct Loaded {
 ///
 /// # Errors
 /// Names the node that does not type-check; a panic or hang in tract is an error too.
-pub fn load(proto: Arc<pb::ModelProto>, folder: Option<&Path>) -> Result<Loaded> {
-    load_decluttered(proto, folder, |model| model.declutter())
+pub fn load(file: Arc<OnnxFile>, folder: Option<&Path>) -> Result<Loaded> {
+    load_decluttered(file, folder, optimize::declutter)
 }
 
 /// [`load`] for lowering: operators stay as the file has them where tract would split products of a
 /// concatenation and move axes for its own kernels.
-pub fn load_to_lower(proto: Arc<pb::ModelProto>, folder: Option<&Path>) -> Result<Loaded> {
-    load_decluttered(proto, folder, |model| {
-        let mut optimizer = tract_core::optim::Optimizer::declutter();
-        optimizer.passes.retain(|pass| {
-            let name = format!("{pass:?}");
-            !name.starts_with("ConcatThenEinsum") && !name.starts_with("ChangeAxes")
-        });
-        optimizer.session().optimize(model)
-    })
+pub fn load_to_lower(file: Arc<OnnxFile>, folder: Option<&Path>) -> Result<Loaded> {
+    load_decluttered(file, folder, optimize::declutter_to_lower)
 }
 
 fn load_decluttered(
-    proto: Arc<pb::ModelProto>,
+    file: Arc<OnnxFile>,
     folder: Option<&Path>,
     declutter: fn(&mut TypedModel) -> Result<()>,
 ) -> Result<Loaded> {
-    let size = proto.encoded_len() as u64;
+    let size = file.proto.encoded_len() as u64
+        + file.weights.values().map(|w| w.len() as u64).sum::<u64>();
     let folder = folder.and_then(|f| f.to_str()).map(str::to_string);
     guard::with_allowance("loading the graph", Allowance::for_bytes(size), move || {
-        let parsed = framework().parse(&proto, folder.as_deref())?;
+        let proto = weights::as_inputs(&file.proto, &file.weights);
+        let mut parsed = framework().parse(&proto, folder.as_deref())?;
+        weights::put_back(&mut parsed.model, &file.weights)?;
         let graph = proto.graph.as_ref().context("no graph")?;
         let outputs = graph.output.iter().map(|o| o.name.clone()).collect();
         let mut model = parsed.model.into_typed()?;
@@ -584,16 +625,18 @@ pub fn element_name(code: i32) -> Option<String> {
     })
 }
 
-/// The float32 initializers that the file itself holds: name and little-endian values.
-pub fn float_constants(proto: &pb::ModelProto) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
-    let initializers = proto.graph.iter().flat_map(|g| &g.initializer);
+/// The float32 initializers of a file: name and little-endian values.
+pub fn float_constants(file: &OnnxFile) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
+    let initializers = file.proto.graph.iter().flat_map(|g| &g.initializer);
     let floats = initializers.filter(|t| t.data_type == pb::tensor_proto::DataType::Float as i32);
     floats.map(|t| {
         let values = || t.float_data.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-        match t.raw_data.is_empty() {
-            true => (t.name.as_str(), Cow::Owned(values())),
-            false => (t.name.as_str(), Cow::Borrowed(t.raw_data.as_slice())),
-        }
+        let data = match file.weights.get(&t.name) {
+            Some(bytes) => Cow::Borrowed(&bytes[..]),
+            None if t.raw_data.is_empty() => Cow::Owned(values()),
+            None => Cow::Borrowed(t.raw_data.as_slice()),
+        };
+        (t.name.as_str(), data)
     })
 }
 

@@ -85,7 +85,7 @@ pub fn write_tflite(model: &Model, description: &Description, out: &mut impl Wri
 #[derive(Default)]
 struct FileWriter {
     file: file::Model,
-    buffers: HashMap<Bytes, u32>,
+    buffers: HashMap<Bytes, u32, foldhash::fast::RandomState>,
     oldest_runtime: (u32, u32, u32),
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kernels::{self, Activation, Epilogue, Matrix, MatrixMut, PackedB};
+use crate::tract::mapped::read_mapped;
 
 /// `activation(op(A) · op(B) + bias)` in float32.
 ///
@@ -25,6 +26,18 @@ pub struct PackedWeights(Arc<PackedB>);
 impl PackedWeights {
     pub fn new(weights: Matrix) -> PackedWeights {
         PackedWeights(Arc::new(PackedB::new(weights)))
+    }
+
+    /// Of float32 `[columns, rows]` in a file, which never are in memory as a whole beside the packed
+    /// ones; `None` of a tensor that does not lie in a file.
+    pub fn of_mapped(weights: &Tensor, rows: usize, columns: usize) -> Option<PackedWeights> {
+        read_mapped(weights, 0, &mut vec![0.0; rows.min(1)])?;
+        let packed = PackedB::by_columns(rows, columns, |range, out| {
+            if read_mapped(weights, range.start * rows, out).is_none() {
+                out.fill(f32::NAN);
+            }
+        });
+        Some(PackedWeights(Arc::new(packed)))
     }
 }
 

@@ -32,7 +32,7 @@ fn one_node(op: &str, attribute: (&str, f32), x: &[f32]) -> Vec<f32> {
         ir_version: 7,
         ..Default::default()
     };
-    let loaded = onnx::load(Arc::new(proto), None).unwrap();
+    let loaded = onnx::load(Arc::new(proto.into()), None).unwrap();
     let plan = Plan::new(loaded.model, &loaded.inputs, &loaded.outputs).unwrap();
     let y = plan.session().unwrap().run(vec![f32_tensor(&[x.len()], x).unwrap()]).unwrap();
     to_f32(&y[0]).unwrap().to_vec()

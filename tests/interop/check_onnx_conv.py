@@ -1,4 +1,4 @@
-"""Asks onnxruntime and LiteRT whether convolutions, pools and LRN mean after conversion what they meant in ONNX.
+"""Asks onnxruntime and LiteRT whether convolutions, pools, resizes and LRN mean after conversion what they meant in ONNX.
 
     "$(tests/peers/venv.sh)" tests/interop/check_onnx_conv.py target/release/mlctl [NAME…]
 
@@ -18,6 +18,7 @@ from peers import TfliteFile, litert_interpreter, silent_stderr
 from report import Report, at_most, equal
 
 TOLERANCE = 1e-5
+REFUSED = {}
 
 
 class Case:
@@ -65,6 +66,16 @@ def conv(shape, weights, bias=True, fed=None, refused=None, op="Conv", computed=
 
 def pool(op, shape, fed=None, refused=None, element=np.float32, outputs=("y",), **attributes):
     return Case(shape, [node(op, outputs=outputs, **attributes)], fed=fed, refused=refused, element=element, outputs=outputs)
+
+
+def resize(shape, scales=(), sizes=(), roi=(), fed=None, refused=None, element=np.float32, **attributes):
+    constants = {"roi": np.asarray(roi, np.float32), "scales": np.asarray(scales, np.float32)}
+    inputs = ["x", "roi" if len(roi) else "", "scales" if len(scales) else ""]
+    if len(sizes):
+        constants["sizes"] = np.asarray(sizes, np.int64)
+        inputs.append("sizes")
+    constants = {name: value for name, value in constants.items() if value.size}
+    return Case(shape, [node("Resize", inputs, **attributes)], constants, fed, refused, element=element)
 
 
 def norm(channels):
@@ -245,6 +256,25 @@ def cases():
         kernel, strides, pads = attributes["kernel_shape"], attributes["strides"], attributes["pads"]
         yield f"conv random {seed}", conv(shape, [5, 3, *kernel], strides=strides, pads=pads)
 
+    crop = {"coordinate_transformation_mode": "tf_crop_and_resize", "roi": [0, 0, 0.2, -0.1, 1, 1, 0.9, 1.2]}
+    for mode in ["linear", "cubic", "nearest"]:
+        yield f"Resize {mode} crop", resize([1, 3, 8, 10], sizes=[1, 3, 5, 7], mode=mode, extrapolation_value=7.5, **crop)
+        yield f"Resize {mode} crop to one", resize([1, 3, 8, 10], sizes=[1, 3, 1, 4], mode=mode, **crop)
+        for policy in ["not_larger", "not_smaller"]:
+            attributes = {"mode": mode, "keep_aspect_ratio_policy": policy, "axes": [2, 3]}
+            yield f"Resize {mode} {policy}", resize([1, 3, 8, 10], sizes=[5, 13], **attributes)
+            yield f"Resize {mode} {policy} larger", resize([1, 3, 8, 10], sizes=[17, 19], **attributes)
+    yield "Resize batch dynamic half_pixel", resize(dynamic, [1, 1, 1.5, 2], fed=fed, mode="linear")
+    for how in ["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"]:
+        attributes = {"mode": "linear", "coordinate_transformation_mode": how}
+        yield f"Resize size dynamic {how}", resize(free, [1, 1, 2, 3], fed=size, refused=REFUSED.get(how), **attributes)
+    nearest = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    yield "Resize size dynamic nearest", resize(free, [1, 1, 2, 3], fed=size, **nearest)
+    yield "Resize size dynamic one axis", resize(free, [1, 1, 1, 5], fed=size, **nearest)
+    yield "Resize float16 linear", resize(square, [1, 1, 2, 2], mode="linear", element=np.float16)
+    yield "Resize float16 cubic", resize(square, [1, 1, 2, 3], mode="cubic", element=np.float16)
+    yield "Resize float16 nearest", resize(square, [1, 1, 2, 3], mode="nearest", element=np.float16)
+
     yield "LRN", pool("LRN", dynamic, fed=fed, size=3)
     yield "LRN 5", pool("LRN", [1, 16, 5, 5], size=5, alpha=0.1, beta=0.6, bias=2.0)
     yield "LRN even", pool("LRN", [1, 16, 5, 5], size=4, refused="even")
@@ -329,7 +359,7 @@ def check_case(report, binary, folder, name, case):
 def main():
     binary = Path(sys.argv[1]).resolve()
     wanted = sys.argv[2:]
-    report = Report("ONNX convolutions and pools")
+    report = Report("ONNX convolutions, pools and resizes")
     with tempfile.TemporaryDirectory() as folder:
         for name, case in cases():
             if not wanted or name in wanted:

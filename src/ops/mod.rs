@@ -9,6 +9,7 @@ mod compose;
 mod conv;
 mod elementwise;
 mod gather;
+mod grid_sample;
 mod integers;
 mod lower_context;
 mod matmul;
@@ -63,6 +64,7 @@ const LOWERINGS: [Lowering; 17] = [
     pad::lower,
     gather::lower,
     scatter::lower,
+    grid_sample::lower,
     normalize::lower,
     resize::lower,
     matmul::lower,

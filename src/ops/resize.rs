@@ -127,7 +127,7 @@ fn lower_dynamic(
     lower_native(ctx, &node.name, lite, input.tensor, from, size).map(Some)
 }
 
-/// `⌊i · (1/k)⌋ = ⌊i / k⌋` in float32 for all i below 2^22 and k up to this.
+/// `⌊i · (1/k)⌋ = ⌊i / k⌋` in float32 for all i below 2^22 and k up to twice this.
 const LARGEST_DYNAMIC_FACTOR: usize = 16;
 
 /// The modes that tract leaves to ONNX: other roundings, antialiasing, aspect ratios, crops.
@@ -624,5 +624,21 @@ pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<P
         }
         // blocks are not turned with the picture
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_factors_fall_on_the_same_pixels_by_product_and_by_quotient() {
+        for factor in 1..=LARGEST_DYNAMIC_FACTOR as u32 {
+            let inverse = 1.0 / factor as f32;
+            for place in 0..1u32 << 18 {
+                assert_eq!((place as f32 * inverse).floor() as u32, place / factor);
+                assert_eq!((place as f32 / factor as f32).floor() as u32, place / factor);
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-"""Asks onnxruntime and LiteRT whether convolutions, pools, resizes and LRN mean after conversion what they meant in ONNX.
+"""Asks onnxruntime and LiteRT whether convolutions, pools, resizes, grid samples and LRN mean after conversion what they meant in ONNX.
 
     "$(tests/peers/venv.sh)" tests/interop/check_onnx_conv.py target/release/mlctl [NAME…]
 
@@ -18,7 +18,6 @@ from peers import TfliteFile, litert_interpreter, silent_stderr
 from report import Report, at_most, equal
 
 TOLERANCE = 1e-5
-REFUSED = {}
 
 
 class Case:
@@ -76,6 +75,12 @@ def resize(shape, scales=(), sizes=(), roi=(), fed=None, refused=None, element=n
         inputs.append("sizes")
     constants = {name: value for name, value in constants.items() if value.size}
     return Case(shape, [node("Resize", inputs, **attributes)], constants, fed, refused, element=element)
+
+
+def grid_sample(shape, grid, fed=None, computed=True, refused=None, **attributes):
+    points = (random(5, *grid) * np.float32(0.9)).astype(np.float32)
+    nodes = [node("GridSample", ["x", "g"], **attributes)]
+    return Case(shape, nodes, {} if computed else {"g": points}, fed, refused, {"g": points} if computed else ())
 
 
 def norm(channels):
@@ -223,6 +228,9 @@ def cases():
         yield f"AveragePool include{name}", pool("AveragePool", wide, kernel_shape=[3, 3], count_include_pad=1, **attributes)
     yield "AveragePool include SAME_UPPER", pool("AveragePool", wide, kernel_shape=[3, 3], count_include_pad=1, auto_pad="SAME_UPPER")
     yield "AveragePool include ceil", pool("AveragePool", [1, 4, 10, 10], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1, ceil_mode=1)
+    yield "AveragePool SAME_UPPER leaves pixels out", pool("AveragePool", [1, 2, 6, 6], kernel_shape=[1, 1], strides=[3, 3], auto_pad="SAME_UPPER", refused="leave 2 pixels out")
+    yield "MaxPool larger than the input", pool("MaxPool", [1, 2, 3, 8], kernel_shape=[3, 3], dilations=[2, 2], refused="larger than the padded input")
+    yield "LpPool 3-D strided taps", pool("LpPool", [1, 2, 6, 7, 8], kernel_shape=[3, 1, 1], dilations=[2, 1, 1], strides=[2, 1, 1])
     yield "AveragePool include 3-D", pool("AveragePool", [1, 3, 5, 6, 7], kernel_shape=[3, 2, 2], strides=[2, 1, 2], pads=[1, 1, 0, 1, 0, 1], count_include_pad=1)
     yield "AveragePool include dilated", pool("AveragePool", wide, kernel_shape=[3, 2], dilations=[2, 2], pads=[1, 1, 0, 1], count_include_pad=1)
     for element in [np.uint8, np.int8]:
@@ -267,13 +275,22 @@ def cases():
     yield "Resize batch dynamic half_pixel", resize(dynamic, [1, 1, 1.5, 2], fed=fed, mode="linear")
     for how in ["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"]:
         attributes = {"mode": "linear", "coordinate_transformation_mode": how}
-        yield f"Resize size dynamic {how}", resize(free, [1, 1, 2, 3], fed=size, refused=REFUSED.get(how), **attributes)
+        yield f"Resize size dynamic {how}", resize(free, [1, 1, 2, 3], fed=size, **attributes)
     nearest = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     yield "Resize size dynamic nearest", resize(free, [1, 1, 2, 3], fed=size, **nearest)
     yield "Resize size dynamic one axis", resize(free, [1, 1, 1, 5], fed=size, **nearest)
     yield "Resize float16 linear", resize(square, [1, 1, 2, 2], mode="linear", element=np.float16)
     yield "Resize float16 cubic", resize(square, [1, 1, 2, 3], mode="cubic", element=np.float16)
     yield "Resize float16 nearest", resize(square, [1, 1, 2, 3], mode="nearest", element=np.float16)
+
+    for mode in ["bilinear", "nearest", "bicubic"]:
+        for padding in ["zeros", "border", "reflection"]:
+            for corners in [0, 1]:
+                attributes = {"mode": mode, "padding_mode": padding, "align_corners": corners}
+                attributes["refused"] = "runtimes" if (mode, padding) == ("bicubic", "border") else None
+                yield f"GridSample {attributes}", grid_sample([2, 3, 5, 7], [2, 6, 4, 2], **attributes)
+                yield f"GridSample constant grid {attributes}", grid_sample([1, 2, 6, 3], [1, 5, 5, 2], computed=False, **attributes)
+        yield f"GridSample {mode} one row", grid_sample([2, 1, 1, 7], [2, 6, 4, 2], mode=mode, padding_mode="reflection", align_corners=1)
 
     yield "LRN", pool("LRN", dynamic, fed=fed, size=3)
     yield "LRN 5", pool("LRN", [1, 16, 5, 5], size=5, alpha=0.1, beta=0.6, bias=2.0)

@@ -5,6 +5,9 @@ use tract_core::ops::nn::{CoordTransformer, Interpolator};
 use tract_onnx::model::ParsingContext;
 use tract_onnx_opl::resize::{AspectRatio, CoordTransform, Nearest, Resize};
 
+/// A picture of one pixel becomes one that still fits a tensor.
+const LARGEST_SCALE: f32 = 65536.0;
+
 pub fn upsample(_ctx: &ParsingContext, node: &pb::NodeProto) -> TractResult<Built> {
     let interpolator = match node.get_attr_opt::<&str>("mode")?.unwrap_or("nearest") {
         "nearest" => Interpolator::Nearest,
@@ -55,6 +58,10 @@ impl Expansion for Upsample {
         s.equals(&inputs[0].rank, &outputs[0].rank)?;
         let resized = move |s: &mut Solver<'r>, shape: &[TDim], scales: &Tensor| {
             ensure!(scales.len() == shape.len(), "{} scales", scales.len());
+            let factors = scales.cast_to::<f32>()?;
+            let factors = factors.try_as_plain_ram()?.as_slice::<f32>()?;
+            let usable = |s: &f32| s.is_finite() && (0.0..=LARGEST_SCALE).contains(s);
+            ensure!(factors.iter().all(usable), "scales {factors:?}");
             let shape = self.op.compute_output_shape(shape, Some(scales), None)?;
             s.equals(&outputs[0].shape, shape)
         };

@@ -56,7 +56,7 @@ use std::sync::Arc;
 /// reason why a known op cannot be expressed.
 type Lowering = fn(&mut LowerContext, &TypedNode) -> Result<Option<()>>;
 
-const LOWERINGS: [Lowering; 17] = [
+const LOWERINGS: [Lowering; 18] = [
     conv::lower,
     pool::lower,
     max_pool_indices::lower,

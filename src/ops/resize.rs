@@ -522,7 +522,7 @@ fn raise_dynamic(
     };
     let scales: Vec<f32> = scales.into_iter().map(|k| k as f32).collect();
     let scales = tract::tensor1(&scales).into_arc_tensor();
-    let scales = ctx.model.add_const(unique(&ctx.model, &format!("{name}/scales")), scales)?;
+    let scales = ctx.add_constant(&format!("{name}/scales"), scales)?;
     let op = Resize {
         coord_transformer,
         interpolator,

@@ -67,6 +67,24 @@ impl LowerContext<'_> {
         Ok(self.cast(&format!("{name}/cast"), tensor, element))
     }
 
+    /// `tensor`, of `shape`, with only the elements at `places` of `axis`, in that order; `shape` follows.
+    pub fn gather_places(
+        &mut self,
+        name: &str,
+        tensor: TensorId,
+        shape: &mut [TDim],
+        axis: usize,
+        places: &[usize],
+    ) -> Result<TensorId> {
+        let element = self.graph.tensors[tensor].element;
+        let places: Vec<i32> =
+            places.iter().map(|&p| i32::try_from(p)).collect::<Result<_, _>>()?;
+        shape[axis] = places.len().into();
+        let places = self.add_i32_constant(&format!("{name}/places"), &places);
+        let op = LiteOp::Gather { axis: i32::try_from(axis)?, batch_dims: 0 };
+        Ok(self.emit(name, op, &[tensor, places], element, shape))
+    }
+
     /// int32 indices into an axis of `len` elements; negative ones count from its end.
     pub fn indices(&mut self, name: &str, outlet: OutletId, len: &TDim) -> Result<TensorId> {
         let shape = self.shape(outlet)?;

@@ -147,9 +147,20 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
         LiteOp::Gather { axis, batch_dims } => {
             let x = ctx.input(node, 0)?;
             let axis = ctx.axis(node, *axis, ctx.shape(x)?.len())?;
-            ensure!(*batch_dims == 0, "'{name}': a gather with batch axes");
             let indices = ctx.input(node, 1)?;
             let indices = ctx.cast(name, indices, DatumType::I64)?;
+            if *batch_dims != 0 {
+                let batch = usize::try_from(*batch_dims).ok().filter(|&b| b == axis);
+                let batch = batch.with_context(|| {
+                    format!("'{name}': a gather of axis {axis} with {batch_dims} batch axes")
+                })?;
+                let rank = ctx.shape(indices)?.len();
+                ensure!(rank >= batch, "'{name}': indices of rank {rank}");
+                let indices =
+                    ctx.wire(&format!("{name}/indices"), AxisOp::Add(rank), &[indices])?;
+                let wire = ctx.wire(name, array::GatherNd::new(batch), &[x, indices])?;
+                return ctx.finish(node, wire);
+            }
             let wire = ctx.wire(name, array::Gather::new(axis), &[x, indices])?;
             ctx.finish(node, wire)
         }

@@ -10,6 +10,7 @@ mod constants;
 mod conv;
 mod elementwise;
 mod gather;
+mod grid_sample;
 mod integers;
 mod lower_context;
 mod matmul;
@@ -59,7 +60,7 @@ use std::sync::Arc;
 /// reason why a known op cannot be expressed.
 type Lowering = fn(&mut LowerContext, &TypedNode) -> Result<Option<()>>;
 
-const LOWERINGS: [Lowering; 17] = [
+const LOWERINGS: [Lowering; 18] = [
     conv::lower,
     pool::lower,
     max_pool_indices::lower,
@@ -67,6 +68,7 @@ const LOWERINGS: [Lowering; 17] = [
     pad::lower,
     gather::lower,
     scatter::lower,
+    grid_sample::lower,
     normalize::lower,
     resize::lower,
     matmul::lower,

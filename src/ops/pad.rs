@@ -44,21 +44,15 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
 fn repeat_edges(ctx: &mut LowerContext, node: &TypedNode, op: &Pad) -> Result<()> {
     let mut shape = ctx.shape(node.inputs[0])?;
     let mut tensor = ctx.tensor(node.inputs[0])?;
-    let element = ctx.element(node.inputs[0])?;
     for (axis, &(before, after)) in op.pads.iter().enumerate() {
         if before + after == 0 {
             continue;
         }
-        let len = i32::try_from(shape[axis].to_i64().context("edges of a dynamic axis")?)?;
+        let len = shape[axis].to_usize().ok().context("edges of a dynamic axis")?;
         ensure!(len > 0, "edges of an empty axis");
-        let places: Vec<i32> = std::iter::repeat_n(0, before)
-            .chain(0..len)
-            .chain(std::iter::repeat_n(len - 1, after))
-            .collect();
-        let places = ctx.add_i32_constant(&format!("{}/places", node.name), &places);
-        shape[axis] = shape[axis].clone() + before + after;
-        let gather = LiteOp::Gather { axis: i32::try_from(axis)?, batch_dims: 0 };
-        tensor = ctx.emit(&node.name, gather, &[tensor, places], element, &shape);
+        let inside = std::iter::repeat_n(0, before).chain(0..len);
+        let places: Vec<usize> = inside.chain(std::iter::repeat_n(len - 1, after)).collect();
+        tensor = ctx.gather_places(&node.name, tensor, &mut shape, axis, &places)?;
     }
     ctx.bind(node, tensor);
     Ok(())

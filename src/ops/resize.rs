@@ -1,6 +1,7 @@
 //! Ops that resample or rearrange NHWC pictures: RESIZE_BILINEAR, RESIZE_NEAREST_NEIGHBOR, DEPTH_TO_SPACE,
 //! SPACE_TO_DEPTH. What TFLite's modes cannot say is composed from GATHER and products.
 
+use super::compose::{constant_i32, i32_like, passage};
 use super::*;
 use crate::format::tflite::{
     DepthToSpaceOptions, ResizeBilinearOptions, ResizeNearestNeighborOptions, SpaceToDepthOptions,
@@ -20,22 +21,14 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         return lower_onnx(ctx, node, op).map(Some);
     }
     let Some(op) = node.op_as::<Resize>() else { return Ok(None) };
-    let element = ctx.element(node.inputs[0])?;
-    ensure!(
-        element == ElementType::F32 || op.interpolator == Interpolator::Nearest,
-        "a resize of {element}"
-    );
+    let input = Source::new(ctx, node, &op.interpolator)?;
     let from = ctx.shape(node.inputs[0])?;
     let to = ctx.shape(OutletId::new(node.id, 0))?;
-    let scales = match op.optional_scales_input.and_then(|i| node.inputs.get(i)) {
-        None => None,
-        Some(&outlet) => {
-            let scales = ctx.constant(outlet).context("a resize by computed scales")?;
-            let scales = scales.cast_to::<f32>()?;
-            let scales = scales.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
-            Some(scales).filter(|s| s.len() == from.len())
-        }
-    };
+    let scales = constant_scales(ctx, node, op.optional_scales_input, from.len())?;
+    if let Some(result) = lower_dynamic(ctx, node, op, &input, scales.as_deref(), [&from, &to])? {
+        input.bind(ctx, node, result);
+        return Ok(Some(()));
+    }
     let mut plans = vec![];
     for axis in 0..from.len() {
         let scale = scales.as_ref().map(|s| s[axis]);
@@ -55,52 +48,137 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         && *b == *new_w as f32 / *w as f32
         && let Some(lite) = native(op, (*new_h).min(*new_w))
     {
-        return lower_native(ctx, node, lite, [*new_h, *new_w]).map(Some);
+        let size = [TDim::from(*new_h), TDim::from(*new_w)];
+        let result = lower_native(ctx, &node.name, lite, input.tensor, &from, size)?;
+        input.bind(ctx, node, result);
+        return Ok(Some(()));
     }
-    let mut tensor = ctx.tensor(node.inputs[0])?;
+    let mut tensor = input.tensor;
     let mut shape = from;
     for (axis, _, plan, len_in, len_out) in &plans {
-        tensor = resample(ctx, node, tensor, &mut shape, *axis, plan, [*len_in, *len_out])?;
+        tensor = resample(ctx, node, tensor, &mut shape, *axis, plan, [*len_in, *len_out], 0.0)?;
     }
-    ctx.bind(node, tensor);
+    input.bind(ctx, node, tensor);
     Ok(Some(()))
 }
 
-/// The modes that tract leaves to ONNX: other roundings, antialiasing, aspect ratios.
-fn lower_onnx(ctx: &mut LowerContext, node: &TypedNode, op: &onnx_resize::Resize) -> Result<()> {
-    let CoordTransform::Plain(transformer) = op.coord_transformer.clone() else {
-        bail!("a resize of the mode tf_crop_and_resize")
+/// What is resized: as it came if pixels are only copied, else as float32.
+struct Source {
+    tensor: TensorId,
+}
+
+impl Source {
+    fn new(ctx: &mut LowerContext, node: &TypedNode, how: &Interpolator) -> Result<Source> {
+        let element = ctx.element(node.inputs[0])?;
+        let tensor = match (how, element) {
+            (Interpolator::Nearest, _) => ctx.tensor(node.inputs[0])?,
+            (_, ElementType::F32 | ElementType::F16) => {
+                ctx.tensor_as(node.inputs[0], ElementType::F32)?
+            }
+            _ => bail!("a resize of {element}"),
+        };
+        Ok(Source { tensor })
+    }
+
+    fn bind(&self, ctx: &mut LowerContext, node: &TypedNode, result: TensorId) {
+        let element = ctx.element(node.inputs[0]).unwrap_or(ElementType::F32);
+        let result = ctx.cast(&node.name, result, element);
+        ctx.bind(node, result);
+    }
+}
+
+/// The constant scales of a resize, if it has such; `count` of them.
+fn constant_scales(
+    ctx: &LowerContext,
+    node: &TypedNode,
+    input: Option<usize>,
+    count: usize,
+) -> Result<Option<Vec<f32>>> {
+    let Some(&outlet) = input.and_then(|i| node.inputs.get(i)) else { return Ok(None) };
+    let scales = ctx.constant(outlet).context("a resize by computed scales")?;
+    let scales = scales.cast_to::<f32>()?;
+    let scales = scales.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
+    Ok(Some(scales).filter(|s| s.len() == count && !s.is_empty()))
+}
+
+/// Pictures whose size is known at run time alone, enlarged a whole number of times.
+fn lower_dynamic(
+    ctx: &mut LowerContext,
+    node: &TypedNode,
+    op: &Resize,
+    input: &Source,
+    scales: Option<&[f32]>,
+    [from, to]: [&[TDim]; 2],
+) -> Result<Option<TensorId>> {
+    let dynamic =
+        |shape: &[TDim]| shape.len() == 4 && shape[2..].iter().any(|d| d.to_i64().is_err());
+    if !dynamic(from) || from[..2] != to[..2] {
+        return Ok(None);
+    }
+    // up to this factor float32 quotients and products by its inverse fall on the same pixels
+    let times = |axis: usize| {
+        (1..=LARGEST_DYNAMIC_FACTOR).find(|&k| {
+            to[axis] == from[axis].clone() * k && scales.is_none_or(|s| s[axis] == k as f32)
+        })
     };
-    let nearest = op.interpolator == Interpolator::Nearest;
-    let element = ctx.element(node.inputs[0])?;
-    ensure!(element == ElementType::F32 || nearest, "a resize of {element}");
+    let (Some(high), Some(wide)) = (times(2), times(3)) else { return Ok(None) };
+    let Some(lite) = native(op, high.min(wide)) else { return Ok(None) };
+    let size = [to[2].clone(), to[3].clone()];
+    lower_native(ctx, &node.name, lite, input.tensor, from, size).map(Some)
+}
+
+/// `⌊i · (1/k)⌋ = ⌊i / k⌋` in float32 for all i below 2^22 and k up to twice this.
+const LARGEST_DYNAMIC_FACTOR: usize = 16;
+
+/// The modes that tract leaves to ONNX: other roundings, antialiasing, aspect ratios, crops.
+fn lower_onnx(ctx: &mut LowerContext, node: &TypedNode, op: &onnx_resize::Resize) -> Result<()> {
+    let input = Source::new(ctx, node, &op.interpolator)?;
     let from = ctx.known_shape(node.inputs[0])?;
     let to = ctx.known_shape(OutletId::new(node.id, 0))?;
     let axes = op.resized_axes(from.len())?;
-    let scales = match op.optional_scales_input.and_then(|i| node.inputs.get(i)) {
-        None => None,
-        Some(&outlet) => {
-            let scales = ctx.constant(outlet).context("a resize by computed scales")?;
-            let scales = scales.cast_to::<f32>()?;
-            let scales = scales.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
-            Some(scales).filter(|s| s.len() == axes.len() && !s.is_empty())
+    let scales = constant_scales(ctx, node, op.optional_scales_input, axes.len())?;
+    let crop = match &op.coord_transformer {
+        CoordTransform::Plain(_) => None,
+        CoordTransform::TfCropAndResize => {
+            let outlet = op.optional_roi_input.and_then(|i| node.inputs.get(i));
+            let roi = ctx.constant(*outlet.context("tf_crop_and_resize without a region")?);
+            let roi = roi.context("tf_crop_and_resize of a computed region")?.cast_to::<f32>()?;
+            let roi = roi.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
+            ensure!(roi.len() == 2 * axes.len(), "a region of {} numbers", roi.len());
+            Some(roi)
         }
     };
-    ensure!(
-        scales.is_some() || op.keep_aspect_ratio_policy == onnx_resize::AspectRatio::Stretch,
-        "a resize that keeps the aspect ratio"
-    );
-    let mut tensor = ctx.tensor(node.inputs[0])?;
+    let shared_scale = match (&scales, op.keep_aspect_ratio_policy) {
+        (Some(_), _) | (None, onnx_resize::AspectRatio::Stretch) => None,
+        (None, policy) => Some(aspect_ratio_scale(ctx, node, op, &axes, &from, policy)?),
+    };
+    let mut tensor = input.tensor;
     let mut shape: Vec<TDim> = from.iter().map(|&n| TDim::from(n)).collect();
     for (place, &axis) in axes.iter().enumerate() {
         let (len_in, len_out) = (from[axis], to[axis]);
-        let scale = scales.as_ref().map_or(len_out as f32 / len_in as f32, |s| s[place]);
-        if len_in == len_out && scale == 1.0 {
+        let scale = match (&scales, shared_scale) {
+            (Some(scales), _) => scales[place],
+            (None, Some(scale)) => scale,
+            (None, None) => len_out as f32 / len_in as f32,
+        };
+        if len_in == len_out && scale == 1.0 && crop.is_none() {
             continue;
         }
         check_axis(scale, len_in, len_out)?;
         let window = resize::window_size(&op.interpolator, op.antialias, scale);
-        let coordinate = |i| Some(transformer.transform(i, scale, len_in, len_out));
+        let coordinate = |i: usize| match (&op.coord_transformer, &crop) {
+            (CoordTransform::Plain(plain), _) => Some(plain.transform(i, scale, len_in, len_out)),
+            (CoordTransform::TfCropAndResize, roi) => {
+                let roi = roi.as_ref()?;
+                let (start, end) = (roi[place], roi[place + axes.len()]);
+                let last = len_in as f32 - 1.0;
+                let at = match len_out {
+                    1 => 0.5 * (start + end) * last,
+                    _ => start * last + i as f32 * (end - start) * last / (len_out as f32 - 1.0),
+                };
+                (0.0..=last).contains(&at).then_some(at)
+            }
+        };
         let weight = |r: f32, w: &mut [f32]| match op.interpolator {
             Interpolator::Linear => resize::linear_weights(r, scale, op.antialias, w),
             Interpolator::Cubic => {
@@ -120,10 +198,34 @@ fn lower_onnx(ctx: &mut LowerContext, node: &TypedNode, op: &onnx_resize::Resize
         };
         let plan =
             resize::plan_axis(len_in, len_out, window, op.exclude_outside, coordinate, weight);
-        tensor = resample(ctx, node, tensor, &mut shape, axis, &plan, [len_in, len_out])?;
+        let outside = op.extrapolation_value();
+        tensor = resample(ctx, node, tensor, &mut shape, axis, &plan, [len_in, len_out], outside)?;
     }
-    ctx.bind(node, tensor);
+    input.bind(ctx, node, tensor);
     Ok(())
+}
+
+/// The one scale of all axes that keeps a picture inside `sizes`, or covers them (ONNX Resize 18).
+fn aspect_ratio_scale(
+    ctx: &LowerContext,
+    node: &TypedNode,
+    op: &onnx_resize::Resize,
+    axes: &[usize],
+    from: &[usize],
+    policy: onnx_resize::AspectRatio,
+) -> Result<f32> {
+    let outlet = op.optional_sizes_input.and_then(|i| node.inputs.get(i));
+    let sizes = outlet.and_then(|&outlet| ctx.constant(outlet));
+    let sizes = sizes.context("a resize to computed sizes that keeps the aspect ratio")?;
+    let sizes = sizes.cast_to::<i64>()?;
+    let sizes = sizes.try_as_plain_ram()?.as_slice::<i64>()?;
+    let ratios = axes.iter().zip(sizes).map(|(&axis, &size)| size as f32 / from[axis] as f32);
+    let scale = match policy {
+        onnx_resize::AspectRatio::NotLarger => ratios.reduce(f32::min),
+        onnx_resize::AspectRatio::NotSmaller => ratios.reduce(f32::max),
+        onnx_resize::AspectRatio::Stretch => None,
+    };
+    scale.context("a resize of no axes")
 }
 
 /// TFLite's op of the same arithmetic.
@@ -152,22 +254,19 @@ fn native(op: &Resize, smallest: usize) -> Option<LiteOp> {
 /// NCHW → NHWC, the op, and back.
 fn lower_native(
     ctx: &mut LowerContext,
-    node: &TypedNode,
+    name: &str,
     op: LiteOp,
-    [height, width]: [usize; 2],
-) -> Result<()> {
-    let shape = ctx.shape(node.inputs[0])?;
-    let element = ctx.element(node.inputs[0])?;
-    let input = ctx.tensor(node.inputs[0])?;
-    let name = format!("{}/nhwc", node.name);
-    let input = ctx.transpose(&name, input, &shape, &[0, 2, 3, 1]);
-    let size = [i32::try_from(height)?, i32::try_from(width)?];
-    let size = ctx.add_i32_constant(&format!("{}/size", node.name), &size);
-    let to = [shape[0].clone(), height.into(), width.into(), shape[1].clone()];
-    let result = ctx.emit(&name, op, &[input, size], element, &to);
-    let result = ctx.transpose(&node.name, result, &to, &[0, 3, 1, 2]);
-    ctx.bind(node, result);
-    Ok(())
+    input: TensorId,
+    shape: &[TDim],
+    [height, width]: [TDim; 2],
+) -> Result<TensorId> {
+    let element = ctx.graph.tensors[input].element;
+    let label = format!("{name}/nhwc");
+    let input = ctx.transpose(&label, input, shape, &[0, 2, 3, 1]);
+    let size = ctx.shape_tensor(&format!("{name}/size"), &[height.clone(), width.clone()])?;
+    let to = [shape[0].clone(), height, width, shape[1].clone()];
+    let result = ctx.emit(&label, op, &[input, size], element, &to);
+    Ok(ctx.transpose(name, result, &to, &[0, 3, 1, 2]))
 }
 
 /// Refuses what tract's plan of an axis would not end with, or be huge.
@@ -183,8 +282,37 @@ fn check_axis(scale: f32, len_in: usize, len_out: usize) -> Result<()> {
     Ok(())
 }
 
-/// One axis: GATHER where each result is one value, else a product with the constant weights.
+/// One axis: GATHER where each result is one value, else a product with the constant weights. What is beyond the
+/// border is `outside`.
+#[allow(clippy::too_many_arguments)]
 fn resample(
+    ctx: &mut LowerContext,
+    node: &TypedNode,
+    tensor: TensorId,
+    shape: &mut [TDim],
+    axis: usize,
+    plan: &AxisPlan,
+    lengths: [usize; 2],
+    outside: f32,
+) -> Result<TensorId> {
+    let resampled = match single_places(plan) {
+        Some(places) => ctx.gather_places(&node.name, tensor, shape, axis, &places)?,
+        None => weigh(ctx, node, tensor, shape, axis, plan, lengths)?,
+    };
+    if !plan.extrapolated.contains(&true) {
+        return Ok(resampled);
+    }
+    let element = ctx.graph.tensors[resampled].element;
+    let mut column = vec![1; shape.len()];
+    column[axis] = plan.extrapolated.len();
+    let beyond = tract::Tensor::from_shape(&column, &plan.extrapolated)?;
+    let beyond = ctx.add_constant(&format!("{}/beyond", node.name), &beyond)?;
+    let outside = ctx.add_scalar(&format!("{}/outside", node.name), outside, element)?;
+    let inputs = [beyond, outside, resampled];
+    Ok(ctx.emit(&node.name, LiteOp::Select, &inputs, element, shape))
+}
+
+fn weigh(
     ctx: &mut LowerContext,
     node: &TypedNode,
     tensor: TensorId,
@@ -193,16 +321,7 @@ fn resample(
     plan: &AxisPlan,
     [len_in, len_out]: [usize; 2],
 ) -> Result<TensorId> {
-    ensure!(!plan.extrapolated.contains(&true), "a resize beyond the border");
     let element = ctx.graph.tensors[tensor].element;
-    if let Some(places) = single_places(plan) {
-        let places: Vec<i32> =
-            places.into_iter().map(|p| Ok(i32::try_from(p)?)).collect::<Result<_>>()?;
-        let places = ctx.add_i32_constant(&format!("{}/places", node.name), &places);
-        shape[axis] = len_out.into();
-        let op = LiteOp::Gather { axis: i32::try_from(axis)?, batch_dims: 0 };
-        return Ok(ctx.emit(&node.name, op, &[tensor, places], element, shape));
-    }
     let last = shape.len() - 1;
     let mut swap: Vec<usize> = (0..=last).collect();
     swap.swap(axis, last);
@@ -229,12 +348,16 @@ fn resample(
 /// The one input place that each output reads; `None` where one is a mixture.
 fn single_places(plan: &AxisPlan) -> Option<Vec<usize>> {
     let taps = plan.indices.chunks_exact(plan.window).zip(plan.weights.chunks_exact(plan.window));
-    taps.map(|(places, weights)| {
-        let mut used = places.iter().zip(weights).filter(|(_, w)| **w != 0.0);
-        let (place, weight) = used.next()?;
-        (*weight == 1.0 && used.next().is_none()).then_some(*place)
-    })
-    .collect()
+    taps.zip(&plan.extrapolated)
+        .map(|((places, weights), &extrapolated)| {
+            if extrapolated {
+                return Some(0);
+            }
+            let mut used = places.iter().zip(weights).filter(|(_, w)| **w != 0.0);
+            let (place, weight) = used.next()?;
+            (*weight == 1.0 && used.next().is_none()).then_some(*place)
+        })
+        .collect()
 }
 
 /// The plan as a matrix, out × in.
@@ -252,27 +375,23 @@ fn weights(plan: &AxisPlan, len_in: usize, len_out: usize) -> Result<tract::Tens
 
 fn lower_upsample(ctx: &mut LowerContext, node: &TypedNode, op: &NearestUpsample) -> Result<()> {
     let mut shape = ctx.shape(node.inputs[0])?;
-    let scaled: Vec<usize> = (0..shape.len()).filter(|&a| op.scales[a] != 1).collect();
-    if scaled == [2, 3] && shape.len() == 4 {
-        let known = |d: &TDim, scale: usize| d.to_usize().ok()?.checked_mul(scale);
-        if let (Some(height), Some(width)) =
-            (known(&shape[2], op.scales[2]), known(&shape[3], op.scales[3]))
-        {
-            let lite = LiteOp::ResizeNearest { align_corners: false, half_pixel_centers: false };
-            return lower_native(ctx, node, lite, [height, width]);
-        }
-    }
-    let element = ctx.element(node.inputs[0])?;
     let mut tensor = ctx.tensor(node.inputs[0])?;
+    let scaled: Vec<usize> = (0..shape.len()).filter(|&a| op.scales[a] != 1).collect();
+    let dynamic = scaled.iter().any(|&axis| shape[axis].to_usize().is_err());
+    let exact = !dynamic || op.scales.iter().all(|&k| k <= LARGEST_DYNAMIC_FACTOR);
+    let picture = shape.len() == 4 && scaled.iter().all(|&axis| axis >= 2);
+    if picture && exact && (dynamic || scaled == [2, 3]) {
+        let size = [2, 3].map(|axis| shape[axis].clone() * op.scales[axis]);
+        let lite = LiteOp::ResizeNearest { align_corners: false, half_pixel_centers: false };
+        let result = lower_native(ctx, &node.name, lite, tensor, &shape, size)?;
+        ctx.bind(node, result);
+        return Ok(());
+    }
     for axis in scaled {
         let scale = op.scales[axis];
         let len = shape[axis].to_usize().map_err(|_| anyhow!("an upsampling of a dynamic axis"))?;
-        let places: Vec<i32> =
-            (0..len * scale).map(|p| Ok(i32::try_from(p / scale)?)).collect::<Result<_>>()?;
-        let places = ctx.add_i32_constant(&format!("{}/places", node.name), &places);
-        shape[axis] = (len * scale).into();
-        let op = LiteOp::Gather { axis: i32::try_from(axis)?, batch_dims: 0 };
-        tensor = ctx.emit(&node.name, op, &[tensor, places], element, &shape);
+        let places: Vec<usize> = (0..len * scale).map(|place| place / scale).collect();
+        tensor = ctx.gather_places(&node.name, tensor, &mut shape, axis, &places)?;
     }
     ctx.bind(node, tensor);
     Ok(())
@@ -330,16 +449,20 @@ fn raise_resize(
     x: OutletId,
     shape: &[TDim],
     interpolator: Interpolator,
-    (align_corners, half_pixel_centers): (bool, bool),
+    modes: (bool, bool),
 ) -> Result<OutletId> {
     let name = ctx.output_name(node);
-    let size = ctx.i32_input(node, 1)?;
+    let size = ctx.dims_input(node, 1)?;
     ensure!(size.len() == 2, "'{name}': {} sizes", size.len());
+    if size.iter().chain(&shape[1..3]).any(|d| d.to_i64().is_err()) {
+        return raise_dynamic(ctx, node, x, shape, &size, interpolator, modes);
+    }
+    let (align_corners, half_pixel_centers) = modes;
     let mut wire = x;
-    for (axis, &size) in [1usize, 2].into_iter().zip(&size) {
+    for (axis, size) in [1usize, 2].into_iter().zip(&size) {
         let len_in =
             shape[axis].to_usize().with_context(|| format!("'{name}': a dynamic picture"))?;
-        let len_out = usize::try_from(size).with_context(|| format!("'{name}': size {size}"))?;
+        let len_out = size.to_usize().with_context(|| format!("'{name}': size {size}"))?;
         ensure!(len_in > 0 && len_out > 0, "'{name}': an empty picture");
         if interpolator == Interpolator::Nearest {
             let places: Vec<i64> = (0..len_out)
@@ -368,6 +491,46 @@ fn raise_resize(
         wire = ctx.wire(&format!("{name}/resampled"), op, &[wire, weights])?;
     }
     Ok(wire)
+}
+
+/// A picture of unknown size, a whole number of times larger.
+fn raise_dynamic(
+    ctx: &mut RaiseContext,
+    node: &Node,
+    x: OutletId,
+    shape: &[TDim],
+    size: &[TDim],
+    interpolator: Interpolator,
+    (align_corners, half_pixel_centers): (bool, bool),
+) -> Result<OutletId> {
+    let name = ctx.output_name(node);
+    let mut scales = vec![1];
+    for (from, to) in shape[1..3].iter().zip(size) {
+        let times = (1..=LARGEST_DYNAMIC_FACTOR).find(|&k| *to == from.clone() * k);
+        scales.push(times.with_context(|| format!("'{name}': a resize from {from} to {to}"))?);
+    }
+    scales.push(1);
+    if interpolator == Interpolator::Nearest {
+        let plain = !align_corners && !half_pixel_centers;
+        ensure!(plain, "'{name}': a nearest resize of unknown size in this mode");
+        return ctx.wire(name, NearestUpsample { scales: scales.into_iter().collect() }, &[x]);
+    }
+    let coord_transformer = match (align_corners, half_pixel_centers) {
+        (true, _) => CoordTransformer::AlignCorners,
+        (false, true) => CoordTransformer::HalfPixel,
+        (false, false) => CoordTransformer::Asymmetric,
+    };
+    let scales: Vec<f32> = scales.into_iter().map(|k| k as f32).collect();
+    let scales = tract::tensor1(&scales).into_arc_tensor();
+    let scales = ctx.add_constant(&format!("{name}/scales"), scales)?;
+    let op = Resize {
+        coord_transformer,
+        interpolator,
+        nearest: Nearest::Floor,
+        optional_scales_input: Some(1),
+        optional_sizes_input: None,
+    };
+    ctx.wire(name, op, &[x, scales])
 }
 
 /// Where TFLite's kernel reads result `i` (`reference_ops::GetNearestNeighbor`).
@@ -448,6 +611,34 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     })
 }
 
-pub fn permute(_graph: &Subgraph, _node: &Node, _permutation: &[usize]) -> Option<Passage> {
-    None
+/// Pictures may be turned, rows for columns.
+pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {
+    if permutation != [0, 2, 1, 3] {
+        return None;
+    }
+    match node.op {
+        LiteOp::ResizeBilinear { .. } | LiteOp::ResizeNearest { .. } => {
+            let &[height, width] = constant_i32(graph, node, 1)?.as_slice() else { return None };
+            let size = i32_like(graph, node, 1, &[width, height])?;
+            Some(passage(node.op.clone(), vec![(1, size)], node, permutation))
+        }
+        // blocks are not turned with the picture
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_factors_fall_on_the_same_pixels_by_product_and_by_quotient() {
+        for factor in 1..=LARGEST_DYNAMIC_FACTOR as u32 {
+            let inverse = 1.0 / factor as f32;
+            for place in 0..1u32 << 18 {
+                assert_eq!((place as f32 * inverse).floor() as u32, place / factor);
+                assert_eq!((place as f32 / factor as f32).floor() as u32, place / factor);
+            }
+        }
+    }
 }

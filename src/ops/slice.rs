@@ -297,8 +297,17 @@ fn raise_strided(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             wire = ctx.wire(name, Slice { axis, start, end: stop }, &[wire])?;
         }
         if stride != 1 {
-            let op = Downsample { axis, stride: stride as isize, modulo: 0 };
-            wire = ctx.wire(&format!("{name}/stride"), op, &[wire])?;
+            let len = ctx.shape(wire)?[axis].to_usize();
+            wire = match len {
+                Ok(len) if stride > 1 && is_reshaped(ctx, wire) => {
+                    let places: Vec<i64> = (0..len as i64).step_by(stride as usize).collect();
+                    wire_places(ctx, name, wire, axis, &places)?
+                }
+                _ => {
+                    let op = Downsample { axis, stride: stride as isize, modulo: 0 };
+                    ctx.wire(&format!("{name}/stride"), op, &[wire])?
+                }
+            };
         }
     }
     for axis in gone.into_iter().rev() {
@@ -486,6 +495,14 @@ fn full_rank_constant(tensor: &Tensor, permutation: &[usize]) -> Option<Tensor> 
         Some(moved) => Some(moved),
         None => Some(tensor.clone()),
     }
+}
+
+/// tract pulls a Downsample through slices, and fails at a reshape.
+fn is_reshaped(ctx: &RaiseContext, mut wire: OutletId) -> bool {
+    while ctx.model.node(wire.node).op_is::<Slice>() {
+        wire = ctx.model.node(wire.node).inputs[0];
+    }
+    matches!(ctx.model.node(wire.node).op_as::<AxisOp>(), Some(AxisOp::Reshape(..)))
 }
 
 /// `x` with only the elements at the constant `places` of an axis, in that order.

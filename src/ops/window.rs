@@ -126,8 +126,18 @@ pub fn windows(spec: &PoolSpec, shape: &[TDim]) -> Result<Vec<Window>> {
                 ensure!(input > 0 && input < largest, "a spatial axis of size {input}");
                 let computed = spec.padding.compute_one(axis, &input, kernel, dilation, stride);
                 let output = computed.convoluted;
-                ensure!(output > 0, "a kernel of {field} is larger than the padded input {input}");
+                // what windows of a ceil_mode may reach past the padding
+                let spare = match &spec.padding {
+                    PaddingSpec::ExplicitOnnxPool(_, _, true) => stride - 1,
+                    _ => 0,
+                };
+                let padded = input + computed.pad_before + computed.pad_after;
+                ensure!(
+                    output > 0 && field <= padded + spare,
+                    "a kernel of {field} is larger than the padded input {padded}"
+                );
                 let reach = (output - 1) * stride + field;
+                ensure_placed(&spec.padding, input.saturating_sub(reach))?;
                 window.before = computed.pad_before;
                 window.after = reach.saturating_sub(input + window.before);
                 window.overhangs = window.after > computed.pad_after;
@@ -140,7 +150,10 @@ pub fn windows(spec: &PoolSpec, shape: &[TDim]) -> Result<Vec<Window>> {
                 | PaddingSpec::ExplicitOnnxPool(before, after, false) => {
                     (window.before, window.after) = (before[axis], after[axis]);
                 }
-                PaddingSpec::SameUpper => window.same = true,
+                PaddingSpec::SameUpper => {
+                    ensure_placed(&spec.padding, stride.saturating_sub(field))?;
+                    window.same = true;
+                }
                 PaddingSpec::SameLower => {
                     ensure!(
                         stride == 1 && field % 2 == 1,
@@ -159,6 +172,14 @@ pub fn windows(spec: &PoolSpec, shape: &[TDim]) -> Result<Vec<Window>> {
         windows.insert(0, Window::UNIT);
     }
     Ok(windows)
+}
+
+/// Where windows under SAME padding leave two pixels or more out, TFLite leaves out the last ones; onnxruntime
+/// some at either end.
+fn ensure_placed(padding: &PaddingSpec, left_out: usize) -> Result<()> {
+    let same = matches!(padding, PaddingSpec::SameUpper | PaddingSpec::SameLower);
+    ensure!(!same || left_out < 2, "SAME padding of windows that leave {left_out} pixels out");
+    Ok(())
 }
 
 /// TFLite's padding that gives exactly these windows, if there is one.

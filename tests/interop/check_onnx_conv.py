@@ -1,4 +1,4 @@
-"""Asks onnxruntime and LiteRT whether convolutions, pools and LRN mean after conversion what they meant in ONNX.
+"""Asks onnxruntime and LiteRT whether convolutions, pools, resizes, grid samples and LRN mean after conversion what they meant in ONNX.
 
     "$(tests/peers/venv.sh)" tests/interop/check_onnx_conv.py target/release/mlctl [NAME…]
 
@@ -65,6 +65,22 @@ def conv(shape, weights, bias=True, fed=None, refused=None, op="Conv", computed=
 
 def pool(op, shape, fed=None, refused=None, element=np.float32, outputs=("y",), **attributes):
     return Case(shape, [node(op, outputs=outputs, **attributes)], fed=fed, refused=refused, element=element, outputs=outputs)
+
+
+def resize(shape, scales=(), sizes=(), roi=(), fed=None, refused=None, element=np.float32, **attributes):
+    constants = {"roi": np.asarray(roi, np.float32), "scales": np.asarray(scales, np.float32)}
+    inputs = ["x", "roi" if len(roi) else "", "scales" if len(scales) else ""]
+    if len(sizes):
+        constants["sizes"] = np.asarray(sizes, np.int64)
+        inputs.append("sizes")
+    constants = {name: value for name, value in constants.items() if value.size}
+    return Case(shape, [node("Resize", inputs, **attributes)], constants, fed, refused, element=element)
+
+
+def grid_sample(shape, grid, fed=None, computed=True, refused=None, **attributes):
+    points = (random(5, *grid) * np.float32(0.9)).astype(np.float32)
+    nodes = [node("GridSample", ["x", "g"], **attributes)]
+    return Case(shape, nodes, {} if computed else {"g": points}, fed, refused, {"g": points} if computed else ())
 
 
 def norm(channels):
@@ -212,6 +228,9 @@ def cases():
         yield f"AveragePool include{name}", pool("AveragePool", wide, kernel_shape=[3, 3], count_include_pad=1, **attributes)
     yield "AveragePool include SAME_UPPER", pool("AveragePool", wide, kernel_shape=[3, 3], count_include_pad=1, auto_pad="SAME_UPPER")
     yield "AveragePool include ceil", pool("AveragePool", [1, 4, 10, 10], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1, ceil_mode=1)
+    yield "AveragePool SAME_UPPER leaves pixels out", pool("AveragePool", [1, 2, 6, 6], kernel_shape=[1, 1], strides=[3, 3], auto_pad="SAME_UPPER", refused="leave 2 pixels out")
+    yield "MaxPool larger than the input", pool("MaxPool", [1, 2, 3, 8], kernel_shape=[3, 3], dilations=[2, 2], refused="larger than the padded input")
+    yield "LpPool 3-D strided taps", pool("LpPool", [1, 2, 6, 7, 8], kernel_shape=[3, 1, 1], dilations=[2, 1, 1], strides=[2, 1, 1])
     yield "AveragePool include 3-D", pool("AveragePool", [1, 3, 5, 6, 7], kernel_shape=[3, 2, 2], strides=[2, 1, 2], pads=[1, 1, 0, 1, 0, 1], count_include_pad=1)
     yield "AveragePool include dilated", pool("AveragePool", wide, kernel_shape=[3, 2], dilations=[2, 2], pads=[1, 1, 0, 1], count_include_pad=1)
     for element in [np.uint8, np.int8]:
@@ -244,6 +263,34 @@ def cases():
         yield f"AveragePool include random {seed}", pool("AveragePool", shape, count_include_pad=1, **attributes)
         kernel, strides, pads = attributes["kernel_shape"], attributes["strides"], attributes["pads"]
         yield f"conv random {seed}", conv(shape, [5, 3, *kernel], strides=strides, pads=pads)
+
+    crop = {"coordinate_transformation_mode": "tf_crop_and_resize", "roi": [0, 0, 0.2, -0.1, 1, 1, 0.9, 1.2]}
+    for mode in ["linear", "cubic", "nearest"]:
+        yield f"Resize {mode} crop", resize([1, 3, 8, 10], sizes=[1, 3, 5, 7], mode=mode, extrapolation_value=7.5, **crop)
+        yield f"Resize {mode} crop to one", resize([1, 3, 8, 10], sizes=[1, 3, 1, 4], mode=mode, **crop)
+        for policy in ["not_larger", "not_smaller"]:
+            attributes = {"mode": mode, "keep_aspect_ratio_policy": policy, "axes": [2, 3]}
+            yield f"Resize {mode} {policy}", resize([1, 3, 8, 10], sizes=[5, 13], **attributes)
+            yield f"Resize {mode} {policy} larger", resize([1, 3, 8, 10], sizes=[17, 19], **attributes)
+    yield "Resize batch dynamic half_pixel", resize(dynamic, [1, 1, 1.5, 2], fed=fed, mode="linear")
+    for how in ["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"]:
+        attributes = {"mode": "linear", "coordinate_transformation_mode": how}
+        yield f"Resize size dynamic {how}", resize(free, [1, 1, 2, 3], fed=size, **attributes)
+    nearest = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    yield "Resize size dynamic nearest", resize(free, [1, 1, 2, 3], fed=size, **nearest)
+    yield "Resize size dynamic one axis", resize(free, [1, 1, 1, 5], fed=size, **nearest)
+    yield "Resize float16 linear", resize(square, [1, 1, 2, 2], mode="linear", element=np.float16)
+    yield "Resize float16 cubic", resize(square, [1, 1, 2, 3], mode="cubic", element=np.float16)
+    yield "Resize float16 nearest", resize(square, [1, 1, 2, 3], mode="nearest", element=np.float16)
+
+    for mode in ["bilinear", "nearest", "bicubic"]:
+        for padding in ["zeros", "border", "reflection"]:
+            for corners in [0, 1]:
+                attributes = {"mode": mode, "padding_mode": padding, "align_corners": corners}
+                attributes["refused"] = "runtimes" if (mode, padding) == ("bicubic", "border") else None
+                yield f"GridSample {attributes}", grid_sample([2, 3, 5, 7], [2, 6, 4, 2], **attributes)
+                yield f"GridSample constant grid {attributes}", grid_sample([1, 2, 6, 3], [1, 5, 5, 2], computed=False, **attributes)
+        yield f"GridSample {mode} one row", grid_sample([2, 1, 1, 7], [2, 6, 4, 2], mode=mode, padding_mode="reflection", align_corners=1)
 
     yield "LRN", pool("LRN", dynamic, fed=fed, size=3)
     yield "LRN 5", pool("LRN", [1, 16, 5, 5], size=5, alpha=0.1, beta=0.6, bias=2.0)
@@ -329,7 +376,7 @@ def check_case(report, binary, folder, name, case):
 def main():
     binary = Path(sys.argv[1]).resolve()
     wanted = sys.argv[2:]
-    report = Report("ONNX convolutions and pools")
+    report = Report("ONNX convolutions, pools and resizes")
     with tempfile.TemporaryDirectory() as folder:
         for name, case in cases():
             if not wanted or name in wanted:

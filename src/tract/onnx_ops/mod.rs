@@ -2,6 +2,7 @@
 
 mod conv_transpose;
 mod pool;
+mod upsample;
 
 pub use pool::MaxPoolIndices;
 
@@ -17,6 +18,7 @@ pub fn register(registry: &mut OnnxOpRegister) {
     registry.insert("GlobalLpPool", pool::global_lp_pool);
     registry.insert("LpPool", pool::lp_pool);
     registry.insert("MaxPool", pool::max_pool);
+    registry.insert("Upsample", upsample::upsample);
 }
 
 /// The attributes `pads` and `auto_pad` of a window over `rank` axes; `pool` if it rounds as pools do.

@@ -216,3 +216,32 @@ impl Expansion for LpPool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ONNX MaxPool: `storage_order` 1 flattens a plane column by column.
+    #[test]
+    fn indices_are_counted_over_the_whole_input() {
+        let spec = PoolSpec::new(
+            DataFormat::NCHW,
+            tvec!(1, 2),
+            PaddingSpec::Valid,
+            None,
+            Some(tvec!(1, 2)),
+            2,
+            2,
+        );
+        let x = [1f32, 5.0, 2.0, 0.0, 7.0, 7.0, 3.0, 4.0];
+        let x = Tensor::from_shape(&[1, 2, 2, 2], &x).unwrap();
+        let indices = |column_major| {
+            let op = MaxPoolIndices { pool_spec: spec.clone(), column_major };
+            let x = tvec!(x.clone().into_tvalue());
+            let indices = op.eval(&EvalContext::out_of_plan(), x).unwrap();
+            indices[0].try_as_plain_ram().unwrap().as_slice::<i64>().unwrap().to_vec()
+        };
+        assert_eq!(indices(false), [1, 2, 4, 7]);
+        assert_eq!(indices(true), [2, 1, 4, 7]);
+    }
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 fn a_picture_smaller_than_the_windows_is_refused() {
     let net = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/pnet.onnx");
     let model = LoadedModel::load(&locate(Some(&net)).unwrap()).unwrap();
-    let lite = mlctl::model::plan_lite(&model.lite_graph().unwrap()).unwrap();
+    let lite = mlctl::model::plan_lite(&model.lite_graph().unwrap().0).unwrap();
     for plan in [model.plan().unwrap(), lite] {
         let run = |side: usize| {
             let picture = f32_tensor(&[1, side, side, 3], &vec![0.5; side * side * 3]).unwrap();

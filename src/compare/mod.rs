@@ -1,10 +1,14 @@
 //! Two models on the same inputs: how far their outputs are apart.
 
+mod align;
 mod inputs;
+mod layers;
 
-pub use inputs::{Inputs, example_inputs};
+pub use align::{Alignment, End, Side};
+pub use inputs::{Inputs, digits, example_inputs, rows_of_runs};
+pub use layers::{LayerDifference, Layers, compare_layers};
 
-use crate::runtime::{Plan, Tensor, to_f32};
+use crate::runtime::{Plan, Port, Tensor, to_f32};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
@@ -26,48 +30,45 @@ pub struct OutputDifference {
     pub rows: Option<usize>,
 }
 
-/// Compares `other` with `reference` on each of `runs` (tensors in the reference's input order).
+/// Compares `other` with `reference` on each of `runs` (tensors in the reference's order of inputs and axes).
 ///
 /// # Errors
-/// The models' inputs or outputs do not correspond, or a run fails.
+/// A run fails, or outputs that correspond have different shapes.
 pub fn compare(
     reference: &Plan,
     other: &Plan,
+    alignment: &Alignment,
     runs: &[Vec<Tensor>],
 ) -> Result<Vec<OutputDifference>> {
-    let inputs = correspondence("input", &names(reference.inputs()), &names(other.inputs()))?;
-    let outputs = correspondence("output", &names(reference.outputs()), &names(other.outputs()))?;
     let mut sessions = (reference.session()?, other.session()?);
-    let mut sums: Vec<Sums> = outputs.iter().map(|_| Sums::default()).collect();
+    let mut sums: Vec<Sums> = alignment.outputs.iter().map(|_| Sums::default()).collect();
     for run in runs {
-        let theirs = inputs.iter().map(|&i| run[i].clone()).collect();
+        let theirs = their_inputs(alignment, run)?;
         let expected = sessions.0.run(run.clone()).context("running the reference")?;
         let found = sessions.1.run(theirs).context("running the other model")?;
-        for (sum, (expected, &place)) in sums.iter_mut().zip(expected.iter().zip(&outputs)) {
-            sum.add(expected, &found[place])?;
+        for ((sum, expected), end) in sums.iter_mut().zip(expected).zip(&alignment.outputs) {
+            sum.add(&permuted(expected, &end.permutation)?, &found[end.place])?;
         }
     }
     let ports = reference.outputs();
     Ok(sums.into_iter().zip(ports).map(|(sum, port)| sum.finish(&port.name)).collect())
 }
 
-fn names(ports: &[crate::runtime::Port]) -> Vec<&str> {
-    ports.iter().map(|p| p.name.as_str()).collect()
+/// The other model's inputs for a run of the reference.
+fn their_inputs(alignment: &Alignment, run: &[Tensor]) -> Result<Vec<Tensor>> {
+    let ends = alignment.inputs.iter();
+    ends.map(|end| permuted(run[end.place].clone(), &end.permutation)).collect()
 }
 
-/// For each of the other's ends, or the reference's outputs, the place in the list that it matches: by
-/// name, or by position where no name is shared.
-fn correspondence(kind: &str, reference: &[&str], other: &[&str]) -> Result<Vec<usize>> {
-    ensure!(
-        reference.len() == other.len(),
-        "the models differ in their number of {kind}s: {} and {}",
-        reference.len(),
-        other.len()
-    );
-    let (from, to) = if kind == "input" { (other, reference) } else { (reference, other) };
-    let by_name: Option<Vec<usize>> =
-        from.iter().map(|name| to.iter().position(|n| n == name)).collect();
-    Ok(by_name.unwrap_or_else(|| (0..from.len()).collect()))
+fn permuted(tensor: Tensor, permutation: &[usize]) -> Result<Tensor> {
+    match permutation.iter().enumerate().all(|(axis, &p)| axis == p) {
+        true => Ok(tensor),
+        false => tensor.permute_axes(permutation),
+    }
+}
+
+fn names(ports: &[Port]) -> Vec<&str> {
+    ports.iter().map(|p| p.name.as_str()).collect()
 }
 
 #[derive(Default)]
@@ -171,12 +172,5 @@ mod tests {
         assert!(difference(&[1.0], &[f32::NAN], &[1]).relative.is_infinite());
         assert!(difference(&[0.0], &[1.0], &[1]).relative.is_infinite());
         assert_eq!(difference(&[2.0, 1.0], &[1.0, 2.0], &[1, 2]).same_class, Some(0));
-    }
-
-    #[test]
-    fn ends_are_matched_by_name_then_by_place() {
-        assert_eq!(correspondence("output", &["a", "b"], &["b", "a"]).unwrap(), [1, 0]);
-        assert_eq!(correspondence("output", &["a", "b"], &["x", "a"]).unwrap(), [0, 1]);
-        assert!(correspondence("input", &["a"], &[]).is_err());
     }
 }

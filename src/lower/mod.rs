@@ -50,6 +50,7 @@ pub fn lower(model: &TypedModel, inputs: &[String], outputs: &[String]) -> Resul
         ctx.add_output(outlet, name).with_context(|| format!("output '{name}'"))?;
     }
     let mut graph = ctx.into_graph();
+    names::restore_value_names(&mut graph);
     graph.name = "main".into();
     let named =
         |ids: &[usize], names: &[String]| names.iter().cloned().zip(ids.iter().copied()).collect();

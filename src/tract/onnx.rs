@@ -472,6 +472,22 @@ fn load_decluttered(
     })
 }
 
+/// A graph as tract first types it, and which of its outlets each value of the file became.
+#[derive(Debug)]
+pub struct LoadedValues {
+    pub model: TypedModel,
+    pub inputs: Vec<String>,
+    pub outlets: HashMap<String, OutletId>,
+}
+
+/// As [`load`], with every value of the file still there.
+pub fn load_values(proto: Arc<pb::ModelProto>, folder: Option<&Path>) -> Result<LoadedValues> {
+    let loaded = load_decluttered(proto, folder, |_| Ok(()))?;
+    let labels = loaded.model.outlet_labels.iter();
+    let outlets = labels.map(|(outlet, name)| (name.clone(), *outlet)).collect();
+    Ok(LoadedValues { inputs: loaded.inputs, outlets, model: loaded.model })
+}
+
 /// ConstantOfShape without a value fills with float32 zeros (ONNX); tract would take float64.
 fn name_default_fill(proto: &mut pb::ModelProto) {
     let nodes = proto.graph.iter_mut().flat_map(|g| &mut g.node);

@@ -1,7 +1,7 @@
 //! `mlctl compare`.
 
 use super::Global;
-use super::render::{Align, difference, table};
+use super::render::{Align, difference, elided, table};
 use crate::commands::compare::{CompareOptions, CompareReport, PerLayer, compare};
 use crate::compare::Layers;
 use anyhow::{Context, Result};
@@ -142,15 +142,4 @@ fn layers(report: &PerLayer) -> String {
         }
     }
     text
-}
-
-/// A name's end, which tells more than its beginning.
-fn elided(name: &str) -> String {
-    const LONGEST: usize = 40;
-    match name.chars().count() {
-        count if count > LONGEST => {
-            format!("…{}", name.chars().skip(count - LONGEST + 1).collect::<String>())
-        }
-        _ => name.to_string(),
-    }
 }

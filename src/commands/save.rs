@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use crate::model::{Graph, LoadedModel, NewVersion, Record, locate, read_labels, save_version};
+use crate::tract::onnx;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -27,6 +28,14 @@ pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
     if let Some(labels) = &options.labels {
         model.labels = read_labels(labels)?;
         ensure!(!model.labels.is_empty(), "{} holds no labels", labels.display());
+    }
+    if let Graph::Onnx(proto) = &model.graph {
+        ensure!(
+            !onnx::has_external_data(proto),
+            "{} keeps its weights in other files, which a version directory cannot take along; \
+             bring them into one file first",
+            model.path.display()
+        );
     }
     let plan = model.plan()?;
     let primary = match model.graph {

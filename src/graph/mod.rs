@@ -8,7 +8,7 @@ mod unsupported;
 mod validate;
 
 pub use op::{Activation, BinaryOp, LiteOp, MirrorMode, Padding, PoolKind, ReduceOp, UnaryOp};
-pub use unsupported::{UnsupportedOp, unsupported_text};
+pub use unsupported::{UnsupportedOp, UnsupportedOps};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use super::locate::{Format, Located, Place};
 use super::record::Record;
 use crate::data::preprocessing::Preprocessing;
 use crate::format::mmap;
-use crate::graph::{self, PermutedEnd};
+use crate::graph::{self, PermutedEnd, UnsupportedOps};
 use crate::runtime::{Plan, Value, Values};
 use crate::tract::guard::{self, Allowance};
 use crate::tract::{onnx, pb};
@@ -137,6 +137,10 @@ impl LoadedModel {
                 let mut lite = guard::catch_panic("converting the graph", || {
                     lower::lower(&loaded.model, &loaded.inputs, &loaded.outputs)
                 })
+                .map_err(|error| match error.downcast::<UnsupportedOps>() {
+                    Ok(list) => list.renamed(&onnx::op_types(proto)).into(),
+                    Err(other) => other,
+                })
                 .with_context(|| self.path.display().to_string())?;
                 let original: Vec<(String, lower::Contents)> = onnx::float_constants(proto)
                     .map(|(name, data)| (name.to_string(), lower::Contents::of_words(&data)))
@@ -176,6 +180,11 @@ pub fn plan_lite(graph: &graph::Model) -> Result<Plan> {
     })?;
     let (inputs, outputs) = names_of_ends(graph);
     Plan::new(raised.model, &inputs, &outputs)
+}
+
+/// The dimensions of the entry graph's tensors with a batch of one; open ones are `None`.
+pub fn shapes_of_one_row(graph: &graph::Model) -> Result<Vec<Vec<Option<usize>>>> {
+    guard::catch_panic("raising the graph", || raise::shapes_of_one_row(graph))
 }
 
 /// The names of the entry graph's inputs and outputs: its signature's, or its tensors'.

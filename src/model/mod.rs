@@ -5,7 +5,7 @@ mod locate;
 mod record;
 mod version;
 
-pub use load::{Graph, LoadedModel, names_of_ends, plan_lite, read_labels};
+pub use load::{Graph, LoadedModel, names_of_ends, plan_lite, read_labels, shapes_of_one_row};
 pub use locate::{Format, Located, Place, locate, newest_version};
 pub use record::{Metrics, PortRecord, Record, TrainingRecord};
 pub use version::{NewVersion, refuse_saved_file, save_version};

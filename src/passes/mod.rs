@@ -13,7 +13,7 @@ use crate::graph::{Model, Subgraph};
 type Pass = fn(&mut Subgraph);
 
 /// In this order:
-const PASSES: [Pass; 14] = [
+const PASSES: [Pass; 15] = [
     // before transposes: an axis that goes and comes back is not in their way
     fuse::merge_reshapes,
     // before activations that are several ops: their clamps are one op

@@ -27,7 +27,7 @@ pub fn lite_graph(model: &file::Model) -> Result<Model> {
         subgraphs.push(subgraph(model, graph, index, &mut unsupported)?);
     }
     if !unsupported.is_empty() {
-        bail!(unsupported_text(&unsupported));
+        bail!(UnsupportedOps::from(unsupported));
     }
     let ends = |maps: &[file::TensorMap]| {
         maps.iter().map(|m| (m.name.clone(), m.tensor_index as usize)).collect()

@@ -90,6 +90,8 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             [CompletionResult]::new('--out', '--out', [CompletionResultType]::ParameterName, 'File to write [default: MODEL[-SCHEME].tflite, here]')
             [CompletionResult]::new('--labels', '--labels', [CompletionResultType]::ParameterName, 'Class names, one a line, for the file''s metadata [default: the model''s]')
             [CompletionResult]::new('--tolerance', '--tolerance', [CompletionResultType]::ParameterName, 'Largest allowed difference, relative to the output''s largest value [default: 1e-5, f16: 2e-2]')
+            [CompletionResult]::new('--layout', '--layout', [CompletionResultType]::ParameterName, 'Order of the axes of inputs and outputs: as in the source, or channels last for pictures')
+            [CompletionResult]::new('--data', '--data', [CompletionResultType]::ParameterName, 'Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]')
             [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'Threads to use [default: all cores]')
             [CompletionResult]::new('--no-verify', '--no-verify', [CompletionResultType]::ParameterName, 'Keep the file without running it')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON document on stdout, nothing else')
@@ -109,6 +111,8 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             [CompletionResult]::new('--out', '--out', [CompletionResultType]::ParameterName, 'File to write [default: MODEL[-SCHEME].tflite, here]')
             [CompletionResult]::new('--labels', '--labels', [CompletionResultType]::ParameterName, 'Class names, one a line, for the file''s metadata [default: the model''s]')
             [CompletionResult]::new('--tolerance', '--tolerance', [CompletionResultType]::ParameterName, 'Largest allowed difference, relative to the output''s largest value [default: 1e-5, f16: 2e-2]')
+            [CompletionResult]::new('--layout', '--layout', [CompletionResultType]::ParameterName, 'Order of the axes of inputs and outputs: as in the source, or channels last for pictures')
+            [CompletionResult]::new('--data', '--data', [CompletionResultType]::ParameterName, 'Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]')
             [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'Threads to use [default: all cores]')
             [CompletionResult]::new('--no-verify', '--no-verify', [CompletionResultType]::ParameterName, 'Keep the file without running it')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON document on stdout, nothing else')
@@ -183,7 +187,10 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
         }
         'mlctl;compare' {
             [CompletionResult]::new('--tolerance', '--tolerance', [CompletionResultType]::ParameterName, 'Exit with 3 if an output differs by more than this share of its largest value')
+            [CompletionResult]::new('--data', '--data', [CompletionResultType]::ParameterName, 'Run on these, as predict takes inputs, or on mnist [default: what suits the reference]')
+            [CompletionResult]::new('--sort', '--sort', [CompletionResultType]::ParameterName, 'Order of the layers: as they run, or the largest difference first')
             [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'Threads to use [default: all cores]')
+            [CompletionResult]::new('--per-layer', '--per-layer', [CompletionResultType]::ParameterName, 'Compare what every node computes, too')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON document on stdout, nothing else')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print results and errors only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print results and errors only')

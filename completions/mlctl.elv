@@ -84,6 +84,8 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --out 'File to write [default: MODEL[-SCHEME].tflite, here]'
             cand --labels 'Class names, one a line, for the file''s metadata [default: the model''s]'
             cand --tolerance 'Largest allowed difference, relative to the output''s largest value [default: 1e-5, f16: 2e-2]'
+            cand --layout 'Order of the axes of inputs and outputs: as in the source, or channels last for pictures'
+            cand --data 'Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]'
             cand --threads 'Threads to use [default: all cores]'
             cand --no-verify 'Keep the file without running it'
             cand --json 'Print one JSON document on stdout, nothing else'
@@ -102,6 +104,8 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --out 'File to write [default: MODEL[-SCHEME].tflite, here]'
             cand --labels 'Class names, one a line, for the file''s metadata [default: the model''s]'
             cand --tolerance 'Largest allowed difference, relative to the output''s largest value [default: 1e-5, f16: 2e-2]'
+            cand --layout 'Order of the axes of inputs and outputs: as in the source, or channels last for pictures'
+            cand --data 'Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]'
             cand --threads 'Threads to use [default: all cores]'
             cand --no-verify 'Keep the file without running it'
             cand --json 'Print one JSON document on stdout, nothing else'
@@ -172,7 +176,10 @@ set edit:completion:arg-completer[mlctl] = {|@words|
         }
         &'mlctl;compare'= {
             cand --tolerance 'Exit with 3 if an output differs by more than this share of its largest value'
+            cand --data 'Run on these, as predict takes inputs, or on mnist [default: what suits the reference]'
+            cand --sort 'Order of the layers: as they run, or the largest difference first'
             cand --threads 'Threads to use [default: all cores]'
+            cand --per-layer 'Compare what every node computes, too'
             cand --json 'Print one JSON document on stdout, nothing else'
             cand -q 'Print results and errors only'
             cand --quiet 'Print results and errors only'

@@ -70,6 +70,9 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l quantize -d 'Sto
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s o -l out -d 'File to write [default: MODEL[-SCHEME].tflite, here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l labels -d 'Class names, one a line, for the file\'s metadata [default: the model\'s]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l tolerance -d 'Largest allowed difference, relative to the output\'s largest value [default: 1e-5, f16: 2e-2]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l layout -d 'Order of the axes of inputs and outputs: as in the source, or channels last for pictures' -r -f -a "keep\t''
+nhwc\t''"
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l data -d 'Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l threads -d 'Threads to use [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l no-verify -d 'Keep the file without running it'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l json -d 'Print one JSON document on stdout, nothing else'
@@ -81,6 +84,9 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scheme -d 'f16:
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s o -l out -d 'File to write [default: MODEL[-SCHEME].tflite, here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l labels -d 'Class names, one a line, for the file\'s metadata [default: the model\'s]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l tolerance -d 'Largest allowed difference, relative to the output\'s largest value [default: 1e-5, f16: 2e-2]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l layout -d 'Order of the axes of inputs and outputs: as in the source, or channels last for pictures' -r -f -a "keep\t''
+nhwc\t''"
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l data -d 'Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l threads -d 'Threads to use [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l no-verify -d 'Keep the file without running it'
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l json -d 'Print one JSON document on stdout, nothing else'
@@ -123,7 +129,11 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand inspect" -s v -l verbose -d 
 complete -c mlctl -n "__fish_mlctl_using_subcommand inspect" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_using_subcommand inspect" -s V -l version -d 'Print version'
 complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -l tolerance -d 'Exit with 3 if an output differs by more than this share of its largest value' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -l data -d 'Run on these, as predict takes inputs, or on mnist [default: what suits the reference]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -l sort -d 'Order of the layers: as they run, or the largest difference first' -r -f -a "order\t''
+worst\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -l per-layer -d 'Compare what every node computes, too'
 complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -l json -d 'Print one JSON document on stdout, nothing else'
 complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -s q -l quiet -d 'Print results and errors only'
 complete -c mlctl -n "__fish_mlctl_using_subcommand compare" -s v -l verbose -d 'Tell more'

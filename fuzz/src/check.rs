@@ -60,7 +60,7 @@ pub fn check_tflite(folder: &Path, bytes: &[u8]) -> Reached {
     let _ = graph.subgraphs.iter().map(ToString::to_string).collect::<String>();
     if is_small(&graph)
         && let Ok(plan) = plan_lite(&graph)
-        && let Ok(inputs) = example_inputs(&plan, None)
+        && let Ok(inputs) = example_inputs(&plan, plan.inputs(), None)
         && let Ok(mut session) = plan.session()
     {
         for run in inputs.runs {

@@ -1,8 +1,8 @@
 //! `mlctl convert` and `mlctl quantize`.
 
 use super::Global;
-use super::render::{difference, size};
-use crate::commands::convert::{ConvertOptions, ConvertReport, convert};
+use super::render::{Align, difference, size, table};
+use crate::commands::convert::{ConvertOptions, ConvertReport, EndLayout, convert};
 use crate::quantize::Scheme;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -43,9 +43,27 @@ struct OutputArgs {
     /// Largest allowed difference, relative to the output's largest value [default: 1e-5, f16: 2e-2]
     #[arg(long, value_name = "F", value_parser = tolerance)]
     tolerance: Option<f64>,
+    /// Order of the axes of inputs and outputs: as in the source, or channels last for pictures
+    #[arg(
+        long,
+        value_name = "keep|nhwc",
+        default_value = "keep",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    layout: LayoutName,
+    /// Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]
+    #[arg(long, value_name = "DATA", conflicts_with = "no_verify")]
+    data: Vec<PathBuf>,
     /// Keep the file without running it
     #[arg(long)]
     no_verify: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LayoutName {
+    Keep,
+    Nhwc,
 }
 
 /// A number of at least 0.
@@ -75,20 +93,26 @@ impl OutputArgs {
             labels: self.labels.clone(),
             tolerance: self.tolerance,
             no_verify: self.no_verify,
+            layout: match self.layout {
+                LayoutName::Keep => EndLayout::Keep,
+                LayoutName::Nhwc => EndLayout::Nhwc,
+            },
+            data: self.data.clone(),
         };
         let outcome = convert(&options).context("converting")?;
-        global.finish(outcome, |report| text(report, global.verbose))
+        global.finish(outcome, |report| text(report, global))
     }
 }
 
-fn text(report: &ConvertReport, verbose: bool) -> String {
+fn text(report: &ConvertReport, global: &Global) -> String {
     let mut text = String::new();
     let ops: Vec<String> = report.ops.iter().map(|(op, count)| format!("{count} {op}")).collect();
     let holds = report.verification.as_ref().is_none_or(|v| v.holds);
-    if verbose || !holds {
-        text += &format!("inputs   {}\n", report.inputs.join(", "));
-        text += &format!("outputs  {}\n", report.outputs.join(", "));
-        text += &format!("ops      {}\n", ops.join(", "));
+    if !global.quiet {
+        text += &mappings(report);
+    }
+    if global.verbose || !holds {
+        text += &format!("ops: {}\n", ops.join(", "));
     }
     for name in &report.out_of_range {
         text += &format!("note: '{name}' stays float32: a value is beyond ±65504\n");
@@ -123,5 +147,27 @@ fn text(report: &ConvertReport, verbose: bool) -> String {
             report.out.display()
         ),
     };
+    text
+}
+
+/// Inputs and outputs, from the source's shape to the file's.
+fn mappings(report: &ConvertReport) -> String {
+    let ends = report.inputs.iter().map(|end| ("input", end));
+    let ends = ends.chain(report.outputs.iter().map(|end| ("output", end)));
+    let rows = ends.map(|(kind, end)| {
+        let became = match end.permutation.is_sorted() {
+            true => "as in the source".to_string(),
+            false => format!("→ {}  axes {:?}", end.shape, end.permutation),
+        };
+        vec![
+            kind.to_string(),
+            end.name.clone(),
+            end.element.into(),
+            end.source_shape.clone(),
+            became,
+        ]
+    });
+    let mut text = table(&[], &[Align::Left; 5], &rows.collect::<Vec<_>>());
+    text += &format!("TRANSPOSE ops left: {}\n", report.transposes);
     text
 }

@@ -1,8 +1,8 @@
 //! `mlctl inspect`.
 
 use super::Global;
-use super::render::{Align, size, table, thousands};
-use crate::commands::inspect::{InspectReport, TensorInfo, inspect};
+use super::render::{Align, elided, short_count, size, table, thousands};
+use crate::commands::inspect::{InspectReport, TensorInfo, TypeCount, inspect};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -37,11 +37,28 @@ fn text(report: &InspectReport) -> String {
         vec![s.key.clone(), format!("{} → {}", s.inputs.join(", "), s.outputs.join(", "))]
     });
     section("signatures", table(&[], &[Align::Left; 2], &signatures.collect::<Vec<_>>()));
-    let ops = report.ops.iter().map(|o| vec![thousands(o.count as u64), o.op.clone()]);
-    section("ops", table(&[], &[Align::Right, Align::Left], &ops.collect::<Vec<_>>()));
+    section("ops", ops(report));
+    if report.graphs.len() > 1 {
+        let rows = report.graphs.iter().map(|g| {
+            let counts = [(g.ops, "ops"), (g.inputs, "inputs"), (g.outputs, "outputs")];
+            let counts = counts.map(|(n, what)| format!("{} {what}", thousands(n as u64)));
+            [vec![elided(&g.name)], counts.to_vec()].concat()
+        });
+        let align = [Align::Left, Align::Right, Align::Right, Align::Right];
+        section("graphs", table(&[], &align, &rows.collect::<Vec<_>>()));
+    }
     let total =
         format!("  {} numbers, {}\n", thousands(report.parameters), size(report.parameter_bytes));
-    section("constants", total + &tensors(&report.largest));
+    let types = match report.types.as_slice() {
+        [] | [_] => String::new(),
+        types => {
+            let type_text = |t: &TypeCount| {
+                format!("{} {} ({})", thousands(t.tensors as u64), t.element, size(t.bytes))
+            };
+            format!("  {}\n", types.iter().map(type_text).collect::<Vec<_>>().join(", "))
+        }
+    };
+    section("constants", total + &types + &tensors(&report.largest));
     if !report.labels.is_empty() {
         let shown: Vec<&str> = report.labels.iter().take(12).map(String::as_str).collect();
         let more = if report.labels.len() > shown.len() { ", …" } else { "" };
@@ -68,9 +85,31 @@ fn text(report: &InspectReport) -> String {
     text
 }
 
+/// Ops with their share of the work and of the constants, where they have any.
+fn ops(report: &InspectReport) -> String {
+    let rows = report.ops.iter().map(|o| {
+        let macs = match o.macs {
+            Some(0) => String::new(),
+            Some(macs) => thousands(macs),
+            None => "?".into(),
+        };
+        let bytes = if o.constant_bytes > 0 { size(o.constant_bytes) } else { String::new() };
+        vec![thousands(o.count as u64), o.op.clone(), macs, bytes]
+    });
+    let header = ["count", "op", "MACs", "constants"];
+    let align = [Align::Right, Align::Left, Align::Right, Align::Right];
+    let mut text = table(&header, &align, &rows.collect::<Vec<_>>());
+    text += &match report.macs {
+        Some(0) => String::new(),
+        Some(macs) => format!("  {} MACs for a batch of one\n", short_count(macs)),
+        None => "  the shapes of some ops are open: their MACs are not known\n".into(),
+    };
+    text
+}
+
 fn tensors(tensors: &[TensorInfo]) -> String {
     let rows = tensors.iter().map(|t| {
-        let mut row = vec![t.name.clone(), t.element.clone(), t.shape.clone()];
+        let mut row = vec![elided(&t.name), t.element.clone(), t.shape.clone()];
         row.push(t.bytes.map(size).unwrap_or_default());
         row.push(t.quantization.clone().unwrap_or_default());
         row

@@ -14,7 +14,7 @@ use crate::commands::Outcome;
 use crate::progress::Progress;
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use render::{Bars, print_document};
+use render::{Bars, print_document, shortened_lines};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -79,7 +79,7 @@ pub fn main() -> u8 {
     match crate::tract::guard::catch_panic("internal error", run) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", shortened_lines(&format!("{error:#}")));
             1
         }
     }

@@ -138,7 +138,7 @@ pub fn bench(options: &BenchOptions, progress: &dyn Progress) -> Result<Outcome<
 
 /// Example inputs cut or repeated to `batch` rows.
 fn inputs(plan: &Plan, model: &LoadedModel, batch: usize) -> Result<Vec<Tensor>> {
-    let examples = example_inputs(plan, model.preprocessing.as_ref())?;
+    let examples = example_inputs(plan, plan.inputs(), model.preprocessing.as_ref())?;
     let examples = examples.runs.into_iter().next().context("no example inputs")?;
     let resized =
         plan.inputs().iter().zip(examples).map(|(port, tensor)| match port.shape.first() {

@@ -1,12 +1,16 @@
 //! `convert` and `quantize`: a model → a `.tflite` file, checked against the original before it is kept.
 
 use super::Outcome;
-use crate::compare::{OutputDifference, compare_in_turn, example_inputs};
+use super::inputs::test_inputs;
+use crate::compare::{Alignment, OutputDifference, Side, compare_in_turn};
+use crate::data::preprocessing::{Layout, Preprocessing};
 use crate::format::{atomic, mmap};
-use crate::graph::{ElementType, Model, shape_text};
+use crate::graph::{ElementType, Model, PermutedEnd, shape_text};
 use crate::model::{
-    Graph, LoadedModel, LoadedOnnx, locate, plan_lite, plan_loaded, read_labels, refuse_saved_file,
+    Graph, LoadedModel, LoadedOnnx, locate, names_of_ends, plan_lite, plan_loaded, ports_of_lite,
+    read_labels, refuse_saved_file,
 };
+use crate::passes::MovedEnd;
 use crate::quantize::{Float16Plan, Scheme};
 use crate::write::{Description, write_tflite};
 use crate::{passes, read};
@@ -17,8 +21,18 @@ use std::path::{Path, PathBuf};
 /// Extensions that would misname what is written.
 const OTHER_FORMATS: [&str; 8] = ["onnx", "pb", "keras", "h5", "hdf5", "json", "npz", "npy"];
 
-/// The largest relative difference of a float32 conversion that is not an error.
-const FLOAT32_TOLERANCE: f64 = 1e-5;
+/// Rows of the data that verification runs at once.
+const MOST_ROWS: usize = 64;
+
+/// The order of the axes of inputs and outputs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EndLayout {
+    /// As in the source.
+    #[default]
+    Keep,
+    /// Channels last where an end is a picture.
+    Nhwc,
+}
 
 #[derive(Debug, Clone, Default)]
 pub struct ConvertOptions {
@@ -29,6 +43,9 @@ pub struct ConvertOptions {
     pub labels: Option<PathBuf>,
     pub tolerance: Option<f64>,
     pub no_verify: bool,
+    pub layout: EndLayout,
+    /// What the file is checked on, as `predict` takes inputs; otherwise what suits the model.
+    pub data: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,13 +55,27 @@ pub struct ConvertReport {
     pub scheme: &'static str,
     pub source_bytes: u64,
     pub bytes: u64,
-    pub inputs: Vec<String>,
-    pub outputs: Vec<String>,
+    pub inputs: Vec<PortMapping>,
+    pub outputs: Vec<PortMapping>,
     pub ops: Vec<(String, usize)>,
+    /// TRANSPOSE ops in the file.
+    pub transposes: usize,
     pub labels: usize,
     /// Constants that stayed float32 because float16 cannot hold their values.
     pub out_of_range: Vec<String>,
     pub verification: Option<Verification>,
+}
+
+/// What became of an input or output.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PortMapping {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub element: &'static str,
+    pub source_shape: String,
+    /// In the file; its axis i is the source's axis `permutation[i]`.
+    pub shape: String,
+    pub permutation: Vec<usize>,
 }
 
 /// The written file against the original, on the same inputs.
@@ -85,6 +116,10 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
 
     let (mut graph, loaded) = model.lite_graph()?;
     graph.metadata.retain(|m| m.name != "reduced_precision_support");
+    let moved = match options.layout {
+        EndLayout::Keep => vec![],
+        EndLayout::Nhwc => passes::move_channels_last(&mut graph),
+    };
     passes::run(&mut graph);
     graph.validate()?;
     let mut tensors = graph.subgraphs.iter().flat_map(|g| &g.tensors);
@@ -98,17 +133,16 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
     let description = Description {
         name: model.name.clone(),
         labels: model.labels.clone(),
-        preprocessing: model.preprocessing.clone(),
+        preprocessing: model.preprocessing.clone().map(|p| laid_out(p, &moved)),
+        permuted: permuted_ends(&model, &graph, &moved),
     };
     // a graph that computes with float16 rounds after each op, where the file may round less often
     let scheme_or_half = options.scheme.or(halves.then_some(Scheme::Float16));
-    let tolerance = options
-        .tolerance
-        .unwrap_or_else(|| scheme_or_half.map_or(FLOAT32_TOLERANCE, Scheme::default_tolerance));
-    let ends = |ids: &[usize]| ids.iter().map(|&t| port_text(&graph, t)).collect();
-    let (inputs, outputs): (Vec<String>, Vec<String>) =
-        (ends(&graph.main().inputs), ends(&graph.main().outputs));
+    let tolerance = options.tolerance.unwrap_or(Scheme::tolerance_of(scheme_or_half));
+    let mappings = |is_input| port_mappings(&graph, &moved, is_input);
+    let (inputs, outputs) = (mappings(true), mappings(false));
     let ops = op_counts(&graph);
+    let transposes = graph.subgraphs.iter().map(passes::transpose_count).sum();
     let written = atomic::write_checked_file(
         &out,
         // the graph goes before the check: its constants need not be in memory beside the plans
@@ -117,7 +151,8 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
             let verification = match options.no_verify {
                 true => None,
                 false => Some(
-                    verify(&model, loaded, path, tolerance).context("checking the written file")?,
+                    verify(&model, loaded, path, tolerance, &options.data)
+                        .context("checking the written file")?,
                 ),
             };
             let holds = verification.as_ref().is_none_or(|v| v.holds);
@@ -136,6 +171,7 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
         inputs,
         outputs,
         ops,
+        transposes,
         labels: model.labels.len(),
         out_of_range,
         verification,
@@ -148,7 +184,12 @@ fn verify(
     loaded: Option<LoadedOnnx>,
     written: &Path,
     tolerance: f64,
+    data: &[PathBuf],
 ) -> Result<Verification> {
+    let bytes = mmap::open(written)?;
+    let file = read::parse_tflite(bytes.clone())?;
+    let permuted = read::description(&file, &bytes).permuted;
+    let copy = read::lite_graph(&file)?;
     let reference = match (loaded, &original.graph) {
         (Some(loaded), _) => {
             plan_loaded(loaded).with_context(|| original.path.display().to_string())?
@@ -156,16 +197,71 @@ fn verify(
         (None, Graph::Lite(graph)) => plan_lite(graph)?,
         (None, Graph::Onnx(_)) => original.plan()?,
     };
-    let inputs = example_inputs(&reference, original.preprocessing.as_ref())?;
-    let copy = || plan_lite(&read::lite_graph(&read::parse_tflite(mmap::open(written)?)?)?);
-    let outputs = compare_in_turn(reference, copy, &inputs.runs)?;
+    let (inputs, outputs) = ports_of_lite(&copy);
+    let alignment = Alignment::new(
+        Side::of(&reference, &original.permuted),
+        Side { inputs: &inputs, outputs: &outputs, permuted: &permuted },
+    )?;
+    let ports = alignment.common_inputs(reference.inputs(), &inputs);
+    let record = original.preprocessing.as_ref();
+    let inputs = test_inputs(data, &reference, &ports, record, MOST_ROWS)?;
+    let outputs = compare_in_turn(reference, || plan_lite(&copy), &alignment, &inputs.runs)?;
     let holds = outputs.iter().all(|o| o.relative <= tolerance);
     Ok(Verification { inputs: inputs.what, tolerance, holds, outputs })
 }
 
-fn port_text(graph: &Model, tensor: usize) -> String {
-    let tensor = &graph.main().tensors[tensor];
-    format!("{} {}{}", tensor.name, tensor.element, shape_text(&tensor.shape))
+/// The permutation of an end, `0, 1, …` where it was not moved.
+fn permutation(moved: &[MovedEnd], is_input: bool, place: usize, rank: usize) -> Vec<usize> {
+    let end = moved.iter().find(|end| end.is_input == is_input && end.place == place);
+    end.map_or((0..rank).collect(), |end| end.permutation.clone())
+}
+
+fn port_mappings(graph: &Model, moved: &[MovedEnd], is_input: bool) -> Vec<PortMapping> {
+    let main = graph.main();
+    let (inputs, outputs) = names_of_ends(graph);
+    let (ids, names) = if is_input { (&main.inputs, inputs) } else { (&main.outputs, outputs) };
+    let ends = ids.iter().zip(names).enumerate();
+    ends.map(|(place, (&id, name))| {
+        let tensor = &main.tensors[id];
+        let permutation = permutation(moved, is_input, place, tensor.shape.len());
+        let mut source_shape = tensor.shape.clone();
+        permutation.iter().zip(&tensor.shape).for_each(|(&p, d)| source_shape[p] = d.clone());
+        PortMapping {
+            name,
+            element: tensor.element.name(),
+            source_shape: shape_text(&source_shape),
+            shape: shape_text(&tensor.shape),
+            permutation,
+        }
+    })
+    .collect()
+}
+
+/// The record of pictures for a file whose first input was moved.
+fn laid_out(mut record: Preprocessing, moved: &[MovedEnd]) -> Preprocessing {
+    if moved.iter().any(|end| end.is_input && end.place == 0) {
+        record.layout = Layout::Nhwc;
+    }
+    record
+}
+
+/// The ends whose axes are not as in the model that `source`, itself maybe moved, comes from.
+fn permuted_ends(source: &LoadedModel, graph: &Model, moved: &[MovedEnd]) -> Vec<PermutedEnd> {
+    let mut ends = vec![];
+    for is_input in [true, false] {
+        for mapping in port_mappings(graph, moved, is_input) {
+            let before = source.permuted.iter().find(|end| end.name == mapping.name);
+            let before = before.filter(|end| end.permutation.len() == mapping.permutation.len());
+            let permutation: Vec<usize> = match before {
+                Some(end) => mapping.permutation.iter().map(|&p| end.permutation[p]).collect(),
+                None => mapping.permutation,
+            };
+            if !permutation.is_sorted() {
+                ends.push(PermutedEnd { name: mapping.name, permutation });
+            }
+        }
+    }
+    ends
 }
 
 /// How often each op occurs, the most frequent first.

@@ -1,13 +1,17 @@
 //! `inspect`: what is in a model file, also in one that cannot be run here.
 
+mod macs;
+
 use super::Outcome;
 use crate::format::{mmap, tflite};
 use crate::model::{Format, Place, Record, locate};
 use crate::tract::{onnx, pb};
 use crate::{model, read};
 use anyhow::{Context, Result};
+use macs::Macs;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InspectReport {
@@ -19,6 +23,13 @@ pub struct InspectReport {
     pub outputs: Vec<TensorInfo>,
     pub signatures: Vec<SignatureInfo>,
     pub ops: Vec<OpCount>,
+    /// Multiply-accumulates of all products and convolutions with a batch of one; absent where the shapes do
+    /// not tell, and for what cannot be loaded.
+    pub macs: Option<u64>,
+    /// The graphs of the file, the entry first.
+    pub graphs: Vec<GraphInfo>,
+    /// Constants by their type, the largest first.
+    pub types: Vec<TypeCount>,
     /// Numbers in constants.
     pub parameters: u64,
     pub parameter_bytes: u64,
@@ -51,6 +62,34 @@ pub struct SignatureInfo {
 pub struct OpCount {
     pub op: String,
     pub count: usize,
+    /// Multiply-accumulates, absent where not known.
+    pub macs: Option<u64>,
+    /// Of constants, each counted where it is read first.
+    pub constant_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GraphInfo {
+    pub name: String,
+    pub ops: usize,
+    pub inputs: usize,
+    pub outputs: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TypeCount {
+    #[serde(rename = "type")]
+    pub element: String,
+    pub tensors: usize,
+    pub bytes: u64,
+}
+
+/// An op as it is counted.
+struct OpUse<'a> {
+    name: String,
+    macs: Macs,
+    /// Names of the constants it reads and their bytes.
+    constants: Vec<(&'a str, u64)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -63,7 +102,7 @@ pub struct MetadataInfo {
 
 const LARGEST: usize = 5;
 
-pub fn inspect(path: Option<&std::path::Path>) -> Result<Outcome<InspectReport>> {
+pub fn inspect(path: Option<&Path>) -> Result<Outcome<InspectReport>> {
     let located = locate(path)?;
     let (path, format, record) = match &located.place {
         Place::File { path, format } => (path.clone(), *format, None),
@@ -77,7 +116,9 @@ pub fn inspect(path: Option<&std::path::Path>) -> Result<Outcome<InspectReport>>
     let bytes = mmap::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let length = bytes.len() as u64;
     let report = match format {
-        Format::Onnx => onnx::decode_to_look_at(bytes).and_then(|proto| of_onnx(&proto)),
+        Format::Onnx => {
+            onnx::decode_to_look_at(bytes).and_then(|proto| of_onnx(proto, path.parent()))
+        }
         Format::Tflite => of_tflite(bytes),
     };
     let mut report = report.with_context(|| path.display().to_string())?;
@@ -100,6 +141,9 @@ fn empty(format: String) -> InspectReport {
         outputs: vec![],
         signatures: vec![],
         ops: vec![],
+        macs: None,
+        graphs: vec![],
+        types: vec![],
         parameters: 0,
         parameter_bytes: 0,
         largest: vec![],
@@ -109,16 +153,41 @@ fn empty(format: String) -> InspectReport {
     }
 }
 
-fn count_ops<'a>(names: impl Iterator<Item = &'a str>) -> Vec<OpCount> {
-    let mut ops: Vec<OpCount> = vec![];
-    for name in names {
-        match ops.iter_mut().find(|o| o.op == name) {
-            Some(op) => op.count += 1,
-            None => ops.push(OpCount { op: name.to_string(), count: 1 }),
-        }
+fn count_ops(uses: Vec<OpUse>) -> Vec<OpCount> {
+    let mut ops: HashMap<String, OpCount> = HashMap::new();
+    let mut read: HashSet<&str> = HashSet::new();
+    for OpUse { name, macs, constants } in uses {
+        let fresh = constants.into_iter().filter(|(name, _)| read.insert(name));
+        let bytes: u64 = fresh.map(|(_, bytes)| bytes).sum();
+        let empty = || OpCount { op: name.clone(), count: 0, macs: Some(0), constant_bytes: 0 };
+        let op = ops.entry(name.clone()).or_insert_with(empty);
+        op.count += 1;
+        op.macs = op.macs.zip(macs).map(|(a, b)| a.saturating_add(b));
+        op.constant_bytes += bytes;
     }
+    let mut ops: Vec<OpCount> = ops.into_values().collect();
     ops.sort_by(|a, b| b.count.cmp(&a.count).then(a.op.cmp(&b.op)));
     ops
+}
+
+fn total_macs(ops: &[OpCount]) -> Option<u64> {
+    ops.iter().try_fold(0u64, |total, op| total.checked_add(op.macs?))
+}
+
+fn count_types(constants: &[TensorInfo]) -> Vec<TypeCount> {
+    let mut types: Vec<TypeCount> = vec![];
+    for constant in constants {
+        let bytes = constant.bytes.unwrap_or(0);
+        match types.iter_mut().find(|t| t.element == constant.element) {
+            Some(found) => {
+                found.tensors += 1;
+                found.bytes += bytes;
+            }
+            None => types.push(TypeCount { element: constant.element.clone(), tensors: 1, bytes }),
+        }
+    }
+    types.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.element.cmp(&b.element)));
+    types
 }
 
 fn keep_largest(mut tensors: Vec<TensorInfo>) -> Vec<TensorInfo> {
@@ -135,14 +204,27 @@ fn of_tflite(bytes: bytes::Bytes) -> Result<InspectReport> {
     let ends = |ids: &[i32]| -> Vec<TensorInfo> {
         ids.iter().filter_map(|&i| main.tensors.get(usize::try_from(i).ok()?)).map(info).collect()
     };
-    let operators = file.subgraphs.iter().flat_map(|g| &g.operators);
-    let names = operators.map(|operator| {
-        let code = file.operator_code(operator);
-        match code.custom_code.as_str() {
-            "" => code.builtin_code.name(),
-            custom => custom,
+    let recomputed = read::lite_graph(&file).and_then(|g| model::shapes_of_one_row(&g)).ok();
+    let mut uses = vec![];
+    for (index, graph) in file.subgraphs.iter().enumerate() {
+        let of_file = || macs::shapes_of_file(graph);
+        let shapes = recomputed.clone().filter(|_| index == 0).unwrap_or_else(of_file);
+        for operator in &graph.operators {
+            let code = file.operator_code(operator);
+            let read =
+                operator.inputs.iter().filter_map(|&i| graph.tensors.get(usize::try_from(i).ok()?));
+            let read = read.filter_map(|t| Some((t.name.as_str(), file.constant(t)?.len() as u64)));
+            uses.push(OpUse {
+                name: match code.custom_code.as_str() {
+                    "" => code.builtin_code.name().to_string(),
+                    custom => custom.to_string(),
+                },
+                macs: macs::of_operator(&file, &shapes, operator),
+                constants: read.collect(),
+            });
         }
-    });
+    }
+    let ops = count_ops(uses);
     let constants = file.subgraphs.iter().flat_map(|g| &g.tensors);
     let constants: Vec<&tflite::Tensor> =
         constants.filter(|t| file.constant(t).is_some()).collect();
@@ -171,7 +253,19 @@ fn of_tflite(bytes: bytes::Bytes) -> Result<InspectReport> {
                 outputs: names_of(&s.outputs),
             })
             .collect(),
-        ops: count_ops(names),
+        macs: total_macs(&ops),
+        ops,
+        graphs: file
+            .subgraphs
+            .iter()
+            .map(|g| GraphInfo {
+                name: g.name.clone(),
+                ops: g.operators.len(),
+                inputs: g.inputs.len(),
+                outputs: g.outputs.len(),
+            })
+            .collect(),
+        types: count_types(&constants.iter().map(|t| info(t)).collect::<Vec<_>>()),
         parameters: constants.iter().filter_map(|t| t.element_count()).sum(),
         parameter_bytes: constants
             .iter()
@@ -208,11 +302,40 @@ fn tflite_tensor(file: &tflite::Model, tensor: &tflite::Tensor) -> TensorInfo {
     }
 }
 
-fn of_onnx(proto: &pb::ModelProto) -> Result<InspectReport> {
+fn of_onnx(proto: pb::ModelProto, folder: Option<&Path>) -> Result<InspectReport> {
     let graph = proto.graph.as_ref().context("the model holds no graph")?;
-    let constants: Vec<TensorInfo> = graph.initializer.iter().map(onnx_tensor).collect();
-    let is_constant = |name: &str| graph.initializer.iter().any(|t| t.name == name);
-    let inputs = graph.input.iter().filter(|i| !is_constant(&i.name)).map(onnx_port);
+    let held = onnx::constants(graph);
+    let constants: Vec<TensorInfo> =
+        held.iter().map(|(name, tensor)| onnx_tensor(name, tensor)).collect();
+    let sizes: HashMap<&str, u64> =
+        constants.iter().map(|t| (t.name.as_str(), t.bytes.unwrap_or(0))).collect();
+    let initialized: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let inputs = graph.input.iter().filter(|i| !initialized.contains(i.name.as_str()));
+    let inputs = inputs.map(onnx_port);
+    let graphs = onnx::graphs(graph);
+    let nodes = || graphs.iter().flat_map(|g| &g.node);
+    let is_product = |n: &pb::NodeProto| macs::of_node(n, &HashMap::new()).is_none();
+    let mut shapes = match nodes().any(is_product) {
+        true => onnx::shapes_of_one_row(proto.clone(), folder).unwrap_or_default(),
+        false => HashMap::new(),
+    };
+    for (name, tensor) in &held {
+        let dims = tensor.dims.iter().map(|&d| usize::try_from(d).ok());
+        shapes.insert(name.to_string(), dims.collect());
+    }
+    let uses = nodes().map(|node| OpUse {
+        name: match node.domain.as_str() {
+            "" | "ai.onnx" => node.op_type.clone(),
+            domain => format!("{domain}.{}", node.op_type),
+        },
+        macs: macs::of_node(node, &shapes),
+        constants: node
+            .input
+            .iter()
+            .filter_map(|name| Some((name.as_str(), *sizes.get(name.as_str())?)))
+            .collect(),
+    });
+    let ops = count_ops(uses.collect());
     let count = |t: &pb::TensorProto| {
         t.dims.iter().fold(1u64, |count, &d| count.saturating_mul(d.max(0) as u64))
     };
@@ -232,8 +355,19 @@ fn of_onnx(proto: &pb::ModelProto) -> Result<InspectReport> {
             .to_string(),
         inputs: inputs.collect(),
         outputs: graph.output.iter().map(onnx_port).collect(),
-        ops: count_ops(graph.node.iter().map(|n| n.op_type.as_str())),
-        parameters: graph.initializer.iter().map(count).fold(0, u64::saturating_add),
+        macs: total_macs(&ops),
+        ops,
+        graphs: graphs
+            .iter()
+            .map(|g| GraphInfo {
+                name: g.name.clone(),
+                ops: g.node.len(),
+                inputs: g.input.len(),
+                outputs: g.output.len(),
+            })
+            .collect(),
+        types: count_types(&constants),
+        parameters: held.iter().map(|(_, t)| count(t)).fold(0, u64::saturating_add),
         parameter_bytes: constants.iter().filter_map(|t| t.bytes).sum(),
         largest: keep_largest(constants),
         metadata: metadata.collect(),
@@ -246,10 +380,10 @@ fn onnx_element(code: i32) -> String {
     name.unwrap_or_else(|| format!("type {code}"))
 }
 
-fn onnx_tensor(tensor: &pb::TensorProto) -> TensorInfo {
+fn onnx_tensor(name: &str, tensor: &pb::TensorProto) -> TensorInfo {
     let dims: Vec<String> = tensor.dims.iter().map(i64::to_string).collect();
     TensorInfo {
-        name: tensor.name.clone(),
+        name: name.to_string(),
         element: onnx_element(tensor.data_type),
         shape: format!("[{}]", dims.join(", ")),
         quantization: None,

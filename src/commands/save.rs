@@ -28,6 +28,14 @@ pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
         model.labels = read_labels(labels)?;
         ensure!(!model.labels.is_empty(), "{} holds no labels", labels.display());
     }
+    if let Graph::Onnx(file) = &model.graph {
+        ensure!(
+            !file.has_external_data,
+            "{} keeps its weights in other files, which a version directory cannot take along; \
+             bring them into one file first",
+            model.path.display()
+        );
+    }
     let plan = model.plan()?;
     let primary = match model.graph {
         Graph::Onnx(_) => "model.onnx",

@@ -1,7 +1,7 @@
 //! What models are compared on: real digits for models of digits, else seeded random values.
 
 use crate::data::mnist;
-use crate::data::preprocessing::Preprocessing;
+use crate::data::preprocessing::{Channels, Preprocessing};
 use crate::graph::{Dim, ElementType, shape_text};
 use crate::runtime::{Plan, Port, Tensor};
 use anyhow::{Context, Result, bail, ensure};
@@ -23,34 +23,32 @@ const RANDOM_ROWS: usize = 4;
 const RANDOM_SIDE: usize = 48;
 const MAX_ELEMENTS: usize = 1 << 28;
 
-/// Inputs that suit `plan`, the same every time.
+/// Inputs of the shapes of `ports` that suit `plan`, the same every time: digits for a model of digits, pixels
+/// where `preprocessing` tells what they become, else random numbers.
 ///
 /// # Errors
 /// An input's shape is unknown beyond its batch, or too large.
-pub fn example_inputs(plan: &Plan, preprocessing: Option<&Preprocessing>) -> Result<Inputs> {
-    if let (Some(record), [port]) = (preprocessing, plan.inputs())
-        && *record == Preprocessing::mnist()
+pub fn example_inputs(
+    plan: &Plan,
+    ports: &[Port],
+    preprocessing: Option<&Preprocessing>,
+) -> Result<Inputs> {
+    if let (Some(record), [port]) = (preprocessing, ports)
         && port.element == ElementType::F32
+        && takes_pictures(port, record)
     {
-        let digits = mnist::first_test_images(DIGITS)?;
-        let batch =
-            if port.shape.first().is_some_and(|d| d.known().is_none()) { DIGITS } else { 1 };
-        let runs =
-            digits.images().chunks_exact(batch * digits.rows() * digits.cols()).map(|pixels| {
-                Ok(vec![Tensor::from_shape(&record.shape(batch), &record.normalize(pixels))?])
-            });
-        return Ok(Inputs {
-            runs: runs.collect::<Result<_>>()?,
-            what: format!("{DIGITS} test digits"),
-        });
+        let batch = port.shape.first().and_then(Dim::known);
+        return match is_mnist(record) {
+            true => digits(record, batch),
+            false => random_pixels(record, batch.unwrap_or(RANDOM_ROWS)),
+        };
     }
     let draw = |integers: &Range<f32>| -> Result<Vec<Tensor>> {
         let mut random = Pcg64::seed_from_u64(1);
-        plan.inputs().iter().map(|port| random_tensor(port, integers, &mut random)).collect()
+        ports.iter().map(|port| random_tensor(port, integers, &mut random)).collect()
     };
     let mut run = draw(&INTEGERS[0])?;
-    if plan.inputs().iter().any(|port| !matches!(port.element, ElementType::F32 | ElementType::F16))
-    {
+    if ports.iter().any(|port| !matches!(port.element, ElementType::F32 | ElementType::F16)) {
         for integers in &INTEGERS {
             let candidate = draw(integers)?;
             if plan.session()?.run(candidate.clone()).is_ok() {
@@ -60,6 +58,80 @@ pub fn example_inputs(plan: &Plan, preprocessing: Option<&Preprocessing>) -> Res
         }
     }
     Ok(Inputs { runs: vec![run], what: "seeded random values".into() })
+}
+
+/// The first test digits, as `record` has them.
+///
+/// # Errors
+/// `record` is of pictures that are not 28×28 and grey.
+pub fn digits(record: &Preprocessing, batch: Option<usize>) -> Result<Inputs> {
+    let digits = mnist::first_test_images(DIGITS)?;
+    let size = [digits.rows(), digits.cols()];
+    ensure!(
+        size == [record.height, record.width] && record.channels == Channels::Grey,
+        "the digits are 28×28 grey pixels; the model takes {}×{} {}",
+        record.height,
+        record.width,
+        if record.channels == Channels::Grey { "grey pixels" } else { "pixels of 3 colours" }
+    );
+    let batch = batch.filter(|&n| n > 0).unwrap_or(DIGITS);
+    let runs = digits.images().chunks_exact(batch * size[0] * size[1]).map(|pixels| {
+        Ok(vec![Tensor::from_shape(&record.shape(batch), &record.normalize(pixels))?])
+    });
+    let runs = runs.collect::<Result<Vec<_>>>()?;
+    ensure!(!runs.is_empty(), "the model takes {batch} pictures at a time, more than {DIGITS}");
+    Ok(Inputs { what: format!("{} test digits", runs.len() * batch), runs })
+}
+
+/// What MNIST's models are given, in either order of axes.
+fn is_mnist(record: &Preprocessing) -> bool {
+    *record == Preprocessing { layout: record.layout, ..Preprocessing::mnist() }
+}
+
+fn takes_pictures(port: &Port, record: &Preprocessing) -> bool {
+    let shape = record.shape(1);
+    let dims = port.shape.iter().zip(shape).skip(1);
+    port.shape.len() == 4 && dims.into_iter().all(|(d, n)| d.known().is_none_or(|d| d == n))
+}
+
+fn random_pixels(record: &Preprocessing, rows: usize) -> Result<Inputs> {
+    let shape = record.shape(rows);
+    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    let count = count.filter(|&n| n <= MAX_ELEMENTS);
+    let count = count.with_context(|| format!("the pictures are too large: {shape:?}"))?;
+    let mut random = Pcg64::seed_from_u64(1);
+    let pixels: Vec<u8> = std::iter::repeat_with(|| random.next_u32() as u8).take(count).collect();
+    let run = vec![Tensor::from_shape(&shape, &record.normalize(&pixels))?];
+    Ok(Inputs { runs: vec![run], what: "seeded random pixels".into() })
+}
+
+/// Cuts tensors of many rows into runs: of as many rows as the inputs take at once, or up to `most` where
+/// they take any number. Inputs that do not share their rows are one run.
+///
+/// # Errors
+/// The rows are no multiple of what the inputs take.
+pub fn rows_of_runs(ports: &[Port], tensors: Vec<Tensor>, most: usize) -> Result<Vec<Vec<Tensor>>> {
+    let taken: Vec<Option<&Dim>> = ports.iter().map(|p| p.shape.first()).collect();
+    let given: Vec<Option<usize>> = tensors.iter().map(|t| t.shape().first().copied()).collect();
+    let (Some(Some(dim)), Some(Some(rows))) = (taken.first(), given.first()) else {
+        return Ok(vec![tensors]);
+    };
+    if taken.iter().any(|d| *d != Some(*dim)) || given.iter().any(|n| *n != Some(*rows)) {
+        return Ok(vec![tensors]);
+    }
+    let at_once = dim.known().unwrap_or(most).max(1);
+    ensure!(
+        dim.known().is_none() || rows.is_multiple_of(at_once),
+        "the model takes {at_once} rows at a time; {rows} is no multiple of that"
+    );
+    if *rows <= at_once {
+        return Ok(vec![tensors]);
+    }
+    let cut = |start: usize| {
+        let end = (start + at_once).min(*rows);
+        tensors.iter().map(|t| t.slice(0, start, end)).collect::<Result<Vec<_>>>()
+    };
+    (0..*rows).step_by(at_once).map(cut).collect()
 }
 
 /// Where integers are drawn from: the first range with which the model runs, for indices have bounds and

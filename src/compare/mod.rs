@@ -1,10 +1,14 @@
 //! Two models on the same inputs: how far their outputs are apart.
 
+mod align;
 mod inputs;
+mod layers;
 
-pub use inputs::{Inputs, example_inputs};
+pub use align::{Alignment, End, Side};
+pub use inputs::{Inputs, digits, example_inputs, rows_of_runs};
+pub use layers::{LayerDifference, Layers, compare_layers};
 
-use crate::runtime::{Plan, Tensor, to_f32};
+use crate::runtime::{Plan, Port, Tensor, to_f32};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
@@ -26,18 +30,17 @@ pub struct OutputDifference {
     pub rows: Option<usize>,
 }
 
-/// Compares `other` with `reference` on each of `runs` (tensors in the reference's input order).
+/// Compares `other` with `reference` on each of `runs` (tensors in the reference's order of inputs and axes).
 ///
 /// # Errors
-/// The models' inputs or outputs do not correspond, or a run fails.
+/// A run fails, or outputs that correspond have different shapes.
 pub fn compare(
     reference: &Plan,
     other: &Plan,
+    alignment: &Alignment,
     runs: &[Vec<Tensor>],
 ) -> Result<Vec<OutputDifference>> {
-    correspondence("input", &names(reference.inputs()), &names(other.inputs()))?;
-    correspondence("output", &names(reference.outputs()), &names(other.outputs()))?;
-    compare_in_turn(reference.clone(), || Ok(other.clone()), runs)
+    compare_in_turn(reference.clone(), || Ok(other.clone()), alignment, runs)
 }
 
 /// As [`compare`], but `other` is only made once the reference has run and is gone: large models need
@@ -45,9 +48,10 @@ pub fn compare(
 pub fn compare_in_turn(
     reference: Plan,
     other: impl FnOnce() -> Result<Plan>,
+    alignment: &Alignment,
     runs: &[Vec<Tensor>],
 ) -> Result<Vec<OutputDifference>> {
-    let ports = (reference.inputs().to_vec(), reference.outputs().to_vec());
+    let ports = reference.outputs().to_vec();
     let mut session = reference.session()?;
     let expected: Vec<Vec<Tensor>> = runs
         .iter()
@@ -55,38 +59,33 @@ pub fn compare_in_turn(
         .collect::<Result<_>>()?;
     drop((session, reference));
 
-    let other = other()?;
-    let inputs = correspondence("input", &names(&ports.0), &names(other.inputs()))?;
-    let outputs = correspondence("output", &names(&ports.1), &names(other.outputs()))?;
-    let mut session = other.session()?;
-    let mut sums: Vec<Sums> = outputs.iter().map(|_| Sums::default()).collect();
+    let mut session = other()?.session()?;
+    let mut sums: Vec<Sums> = alignment.outputs.iter().map(|_| Sums::default()).collect();
     for (run, expected) in runs.iter().zip(expected) {
-        let theirs = inputs.iter().map(|&i| run[i].clone()).collect();
+        let theirs = their_inputs(alignment, run)?;
         let found = session.run(theirs).context("running the other model")?;
-        for (sum, (expected, &place)) in sums.iter_mut().zip(expected.iter().zip(&outputs)) {
-            sum.add(expected, &found[place])?;
+        for ((sum, expected), end) in sums.iter_mut().zip(expected).zip(&alignment.outputs) {
+            sum.add(&permuted(expected, &end.permutation)?, &found[end.place])?;
         }
     }
-    Ok(sums.into_iter().zip(&ports.1).map(|(sum, port)| sum.finish(&port.name)).collect())
+    Ok(sums.into_iter().zip(&ports).map(|(sum, port)| sum.finish(&port.name)).collect())
 }
 
-fn names(ports: &[crate::runtime::Port]) -> Vec<&str> {
+/// The other model's inputs for a run of the reference.
+fn their_inputs(alignment: &Alignment, run: &[Tensor]) -> Result<Vec<Tensor>> {
+    let ends = alignment.inputs.iter();
+    ends.map(|end| permuted(run[end.place].clone(), &end.permutation)).collect()
+}
+
+fn permuted(tensor: Tensor, permutation: &[usize]) -> Result<Tensor> {
+    match permutation.iter().enumerate().all(|(axis, &p)| axis == p) {
+        true => Ok(tensor),
+        false => tensor.permute_axes(permutation),
+    }
+}
+
+fn names(ports: &[Port]) -> Vec<&str> {
     ports.iter().map(|p| p.name.as_str()).collect()
-}
-
-/// For each of the other's ends, or the reference's outputs, the place in the list that it matches: by
-/// name, or by position where no name is shared.
-fn correspondence(kind: &str, reference: &[&str], other: &[&str]) -> Result<Vec<usize>> {
-    ensure!(
-        reference.len() == other.len(),
-        "the models differ in their number of {kind}s: {} and {}",
-        reference.len(),
-        other.len()
-    );
-    let (from, to) = if kind == "input" { (other, reference) } else { (reference, other) };
-    let by_name: Option<Vec<usize>> =
-        from.iter().map(|name| to.iter().position(|n| n == name)).collect();
-    Ok(by_name.unwrap_or_else(|| (0..from.len()).collect()))
 }
 
 #[derive(Default)]
@@ -190,12 +189,5 @@ mod tests {
         assert!(difference(&[1.0], &[f32::NAN], &[1]).relative.is_infinite());
         assert!(difference(&[0.0], &[1.0], &[1]).relative.is_infinite());
         assert_eq!(difference(&[2.0, 1.0], &[1.0, 2.0], &[1, 2]).same_class, Some(0));
-    }
-
-    #[test]
-    fn ends_are_matched_by_name_then_by_place() {
-        assert_eq!(correspondence("output", &["a", "b"], &["b", "a"]).unwrap(), [1, 0]);
-        assert_eq!(correspondence("output", &["a", "b"], &["x", "a"]).unwrap(), [0, 1]);
-        assert!(correspondence("input", &["a"], &[]).is_err());
     }
 }

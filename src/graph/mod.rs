@@ -8,9 +8,10 @@ mod unsupported;
 mod validate;
 
 pub use op::{Activation, BinaryOp, LiteOp, MirrorMode, Padding, PoolKind, ReduceOp, UnaryOp};
-pub use unsupported::{UnsupportedOp, unsupported_text};
+pub use unsupported::{UnsupportedOp, UnsupportedOps};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Index of a tensor in its subgraph.
@@ -39,6 +40,14 @@ pub struct Signature {
     pub subgraph: usize,
     pub inputs: Vec<(String, TensorId)>,
     pub outputs: Vec<(String, TensorId)>,
+}
+
+/// An input or output whose axes are in another order than in the model it was converted from: its axis i is
+/// axis `permutation[i]` there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PermutedEnd {
+    pub name: String,
+    pub permutation: Vec<usize>,
 }
 
 /// Tensors, and nodes in an order in which they can run.

@@ -4,7 +4,7 @@ mod names;
 
 pub use names::{Contents, restore_constant_names};
 
-use crate::graph::{Model, Signature, UnsupportedOp, unsupported_text};
+use crate::graph::{Model, Signature, UnsupportedOp, UnsupportedOps};
 use crate::ops::{self, LowerContext};
 use crate::tract::mapped::MappedConst;
 use crate::tract::ops::{konst::Const, source::TypedSource};
@@ -39,11 +39,12 @@ pub fn lower(model: &TypedModel, inputs: &[String], outputs: &[String]) -> Resul
                 op: node.op.name().to_string(),
                 reason: format!("{reason:#}"),
             });
+            // what depends on it can still be looked at
+            missing |= ctx.stand_in(node).is_err();
         }
     }
     if !unsupported.is_empty() {
-        let hidden = if missing { "\n  (ops that depend on these were not checked)" } else { "" };
-        bail!("{}{hidden}", unsupported_text(&unsupported));
+        bail!(UnsupportedOps { ops: unsupported, incomplete: missing });
     }
     ensure!(!missing, "a value of the graph is never computed");
 
@@ -51,6 +52,7 @@ pub fn lower(model: &TypedModel, inputs: &[String], outputs: &[String]) -> Resul
         ctx.add_output(outlet, name).with_context(|| format!("output '{name}'"))?;
     }
     let mut graph = ctx.into_graph();
+    names::restore_value_names(&mut graph);
     graph.name = "main".into();
     let named =
         |ids: &[usize], names: &[String]| names.iter().cloned().zip(ids.iter().copied()).collect();

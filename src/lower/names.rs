@@ -1,9 +1,22 @@
-//! Constants under the names they have in the ONNX file. tract renames what it reshapes and permutes; the
-//! values tell which is which.
+//! Constants and values under the names they have in the ONNX file. tract renames what it reshapes and
+//! permutes; the values of constants tell which is which.
 
 use crate::format::mmap;
-use crate::graph::{ElementType, Model};
-use std::collections::HashMap;
+use crate::graph::{ElementType, Model, Subgraph};
+use std::collections::{HashMap, HashSet};
+
+/// Gives each computed tensor the name that its value has in the ONNX file, where that is still free: tract
+/// names what it takes an operator apart into after the node.
+pub fn restore_value_names(graph: &mut Subgraph) {
+    let mut taken: HashSet<String> = graph.tensors.iter().map(|t| t.name.clone()).collect();
+    for tensor in graph.tensors.iter_mut().filter(|t| t.data.is_none()) {
+        if let Some(origin) = &tensor.origin
+            && taken.insert(origin.clone())
+        {
+            tensor.name = origin.clone();
+        }
+    }
+}
 
 /// The values of a constant, in any order: their number and an order-free hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,7 +68,7 @@ pub fn restore_constant_names(model: &mut Model, original: &[(String, Contents)]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Subgraph, Tensor};
+    use crate::graph::Tensor;
 
     fn bytes(values: &[f32]) -> Vec<u8> {
         values.iter().flat_map(|v| v.to_le_bytes()).collect()
@@ -78,5 +91,17 @@ mod tests {
         restore_constant_names(&mut model, &original);
         let names: Vec<&str> = model.main().tensors.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names, ["kernel", "other", "zeros"]);
+    }
+
+    #[test]
+    fn values_take_their_names_in_the_file_unless_taken() {
+        let mut graph = Subgraph::default();
+        for (name, origin) in [("Relu_1.low", "y"), ("Conv_0", "x"), ("x", "x2"), ("z", "z")] {
+            let tensor = Tensor::variable(name, ElementType::F32, vec![]);
+            graph.add_tensor(Tensor { origin: Some(origin.into()), ..tensor });
+        }
+        restore_value_names(&mut graph);
+        let names: Vec<&str> = graph.tensors.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(names, ["y", "Conv_0", "x2", "z"]);
     }
 }

@@ -4,8 +4,8 @@ use super::locate::{Format, Located, Place};
 use super::record::Record;
 use crate::data::preprocessing::Preprocessing;
 use crate::format::mmap;
-use crate::graph;
-use crate::runtime::Plan;
+use crate::graph::{self, PermutedEnd, UnsupportedOps};
+use crate::runtime::{Plan, Port, Value, Values};
 use crate::tract::guard::{self, Allowance};
 pub use crate::tract::onnx::Loaded as LoadedOnnx;
 use crate::tract::{onnx, optimize};
@@ -25,6 +25,8 @@ pub struct LoadedModel {
     pub graph: Graph,
     pub labels: Vec<String>,
     pub preprocessing: Option<Preprocessing>,
+    /// The ends whose axes are in another order than where a `.tflite` comes from.
+    pub permuted: Vec<PermutedEnd>,
     pub record: Option<Record>,
 }
 
@@ -63,6 +65,7 @@ impl LoadedModel {
             graph: Graph::Lite(Box::default()),
             preprocessing: record.as_ref().and_then(|r| r.preprocessing.clone()),
             labels,
+            permuted: vec![],
             record,
             bytes,
             path,
@@ -82,6 +85,7 @@ impl LoadedModel {
                     model.labels = description.labels;
                 }
                 model.preprocessing = model.preprocessing.or(description.preprocessing);
+                model.permuted = description.permuted;
             }
         }
         Ok(model)
@@ -96,6 +100,30 @@ impl LoadedModel {
         }
     }
 
+    /// The model with all that its nodes compute.
+    pub fn values(&self) -> Result<Values> {
+        match &self.graph {
+            Graph::Onnx(file) => {
+                let folder = self.path.parent();
+                let loaded = onnx::load_values(file.clone(), folder)
+                    .with_context(|| self.path.display().to_string())?;
+                let nodes = file.proto.graph.iter().flat_map(|g| &g.node);
+                let values = nodes.flat_map(|node| {
+                    let outputs = node.output.iter().enumerate().filter(|(_, o)| !o.is_empty());
+                    let outlets = &loaded.outlets;
+                    outputs.map(move |(place, output)| {
+                        let own = (place == 0 && !node.name.is_empty()).then(|| node.name.clone());
+                        let aliases = own.into_iter().chain([output.clone()]).collect();
+                        let (name, op) = (output.clone(), node.op_type.clone());
+                        (Value { name, aliases, op }, outlets.get(output).copied())
+                    })
+                });
+                Ok(Values::new(loaded.model.clone(), loaded.inputs.clone(), values))
+            }
+            Graph::Lite(graph) => values_of_lite(graph),
+        }
+    }
+
     /// The lite graph: as read, its shapes checked, or lowered from ONNX; and what was lowered, to run.
     ///
     /// # Errors
@@ -106,6 +134,10 @@ impl LoadedModel {
                 let loaded = self.typed(onnx::load_to_lower)?;
                 let mut lite = guard::catch_panic("converting the graph", || {
                     lower::lower(&loaded.model, &loaded.inputs, &loaded.outputs)
+                })
+                .map_err(|error| match error.downcast::<UnsupportedOps>() {
+                    Ok(list) => list.renamed(&onnx::op_types(&file.proto)).into(),
+                    Err(other) => other,
                 })
                 .with_context(|| self.path.display().to_string())?;
                 let original: Vec<(String, lower::Contents)> = onnx::float_constants(file)
@@ -153,6 +185,32 @@ pub fn plan_lite(graph: &graph::Model) -> Result<Plan> {
         optimize::declutter(&mut raised.model)?;
         Ok(raised)
     })?;
+    let (inputs, outputs) = names_of_ends(graph);
+    Plan::new(raised.model, &inputs, &outputs)
+}
+
+/// The dimensions of the entry graph's tensors with a batch of one; open ones are `None`.
+pub fn shapes_of_one_row(graph: &graph::Model) -> Result<Vec<Vec<Option<usize>>>> {
+    guard::catch_panic("raising the graph", || raise::shapes_of_one_row(graph))
+}
+
+/// The entry graph's inputs and outputs, as the file has them.
+pub fn ports_of_lite(graph: &graph::Model) -> (Vec<Port>, Vec<Port>) {
+    let main = graph.main();
+    let (inputs, outputs) = names_of_ends(graph);
+    let ports = |ids: &[usize], names: Vec<String>| {
+        let port = |(&id, name): (&usize, String)| Port {
+            name,
+            element: main.tensors[id].element,
+            shape: main.tensors[id].shape.clone(),
+        };
+        ids.iter().zip(names).map(port).collect()
+    };
+    (ports(&main.inputs, inputs), ports(&main.outputs, outputs))
+}
+
+/// The names of the entry graph's inputs and outputs: its signature's, or its tensors'.
+pub fn names_of_ends(graph: &graph::Model) -> (Vec<String>, Vec<String>) {
     let signature = graph.signatures.iter().find(|s| s.subgraph == 0);
     let main = graph.main();
     let names = |ids: &[usize], named: Option<&Vec<(String, usize)>>| -> Vec<String> {
@@ -163,8 +221,26 @@ pub fn plan_lite(graph: &graph::Model) -> Result<Plan> {
         ids.iter().map(name).collect()
     };
     let inputs = names(&main.inputs, signature.map(|s| &s.inputs));
-    let outputs = names(&main.outputs, signature.map(|s| &s.outputs));
-    Plan::new(raised.model, &inputs, &outputs)
+    (inputs, names(&main.outputs, signature.map(|s| &s.outputs)))
+}
+
+/// A tensor of a converted file has the name of what it was made from, those of fused nodes joined by `;`,
+/// and `/nhwc` behind it where the order of axes changed.
+fn values_of_lite(graph: &graph::Model) -> Result<Values> {
+    let raised = guard::catch_panic("raising the graph", || raise::raise(graph))?;
+    let main = graph.main();
+    let computed = main.nodes.iter().flat_map(|n| n.outputs.iter().map(move |&t| (n, t)));
+    let values: Vec<_> = computed
+        .map(|(node, tensor)| {
+            let name = main.tensors[tensor].name.clone();
+            let aliases = name.split(';').filter(|part| !part.is_empty());
+            let aliases = aliases.map(str::to_string).collect();
+            let value = Value { name: name.clone(), aliases, op: node.op.name().to_string() };
+            (value, raised.outlets[tensor])
+        })
+        .collect();
+    let (inputs, _) = names_of_ends(graph);
+    Ok(Values::new(raised.model, inputs, values.into_iter()))
 }
 
 fn constant_bytes(graph: &graph::Model) -> u64 {

@@ -5,7 +5,10 @@ mod locate;
 mod record;
 mod version;
 
-pub use load::{Graph, LoadedModel, LoadedOnnx, plan_lite, plan_loaded, read_labels};
+pub use load::{
+    Graph, LoadedModel, LoadedOnnx, names_of_ends, plan_lite, plan_loaded, ports_of_lite,
+    read_labels, shapes_of_one_row,
+};
 pub use locate::{Format, Located, Place, locate, newest_version};
 pub use record::{Metrics, PortRecord, Record, TrainingRecord};
 pub use version::{NewVersion, refuse_saved_file, save_version};

@@ -58,6 +58,18 @@ impl<'a> LowerContext<'a> {
         self.tensors.contains_key(&outlet)
     }
 
+    /// Tensors that nothing computes in place of what an unsupported `node` would; the graph is not to be used.
+    pub fn stand_in(&mut self, node: &TypedNode) -> Result<()> {
+        for slot in 0..node.outputs.len() {
+            let outlet = OutletId::new(node.id, slot);
+            let shape = dims(&self.shape(outlet)?);
+            let tensor = Tensor::variable(node.name.clone(), self.element(outlet)?, shape);
+            let tensor = self.graph.add_tensor(tensor);
+            self.tensors.insert(outlet, tensor);
+        }
+        Ok(())
+    }
+
     /// Makes `outlet` a graph output of that name.
     pub fn add_output(&mut self, outlet: OutletId, name: &str) -> Result<()> {
         let tensor = self.uncarried(outlet, name)?;

@@ -58,7 +58,7 @@ fn hoist(graph: &mut Subgraph, outer: usize) -> Option<()> {
     Some(())
 }
 
-fn inverse(permutation: &[usize]) -> Vec<usize> {
+pub(super) fn inverse(permutation: &[usize]) -> Vec<usize> {
     let mut inverse = vec![0; permutation.len()];
     permutation.iter().enumerate().for_each(|(axis, &p)| inverse[p] = axis);
     inverse
@@ -124,10 +124,12 @@ fn move_weight_columns(
     if permutation.first() != Some(&0) || flat.len() != 2 || flat[1] != Dim::Known(columns) {
         return None;
     }
+    let mut reordered = vec![];
     let product = loop {
         if graph.reader_count(rows) != 1 {
             return None;
         }
+        reordered.push(rows);
         let reader = graph.nodes.iter().position(|n| n.inputs.contains(&Some(rows)))?;
         let node = &graph.nodes[reader];
         if let LiteOp::FullyConnected { .. } = node.op {
@@ -161,6 +163,10 @@ fn move_weight_columns(
         let name = format!("{}/nhwc", moved.name);
         let moved = graph.add_tensor(Tensor { name, ..moved });
         graph.nodes[product].inputs[1] = Some(moved);
+    }
+    for rows in reordered {
+        let tensor = &mut graph.tensors[rows];
+        tensor.name = format!("{}/reordered", tensor.name);
     }
     Some(())
 }
@@ -218,7 +224,7 @@ fn merge_transposes(graph: &mut Subgraph) {
     }
 }
 
-fn permutation_constant(graph: &mut Subgraph, permutation: &[usize]) -> TensorId {
+pub(super) fn permutation_constant(graph: &mut Subgraph, permutation: &[usize]) -> TensorId {
     let data: Vec<u8> = permutation.iter().flat_map(|&p| (p as i32).to_le_bytes()).collect();
     let name = format!("permutation_{}", graph.tensors.len());
     graph.add_tensor(Tensor::constant(name, ElementType::I32, &[permutation.len()], data.into()))

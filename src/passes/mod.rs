@@ -1,16 +1,19 @@
 //! Rewrites of a lite graph that keep its meaning and make it smaller or faster.
 
 mod activations;
+mod ends;
 mod fuse;
 mod layout;
 mod prune;
+
+pub use ends::{MovedEnd, channels_last, move_channels_last, transpose_count};
 
 use crate::graph::{Model, Subgraph};
 
 type Pass = fn(&mut Subgraph);
 
 /// In this order:
-const PASSES: [Pass; 14] = [
+const PASSES: [Pass; 15] = [
     // before transposes: an axis that goes and comes back is not in their way
     fuse::merge_reshapes,
     // before activations that are several ops: their clamps are one op
@@ -20,6 +23,7 @@ const PASSES: [Pass; 14] = [
     // early: transposes hide producers from the fusing passes
     layout::sink_transposes,
     layout::hoist_transposes,
+    ends::drop_idle_transposes,
     // after transposes sank as far as they could
     layout::flatten_untransposed,
     layout::transposes_to_reshapes,

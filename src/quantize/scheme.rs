@@ -19,10 +19,11 @@ impl Scheme {
         }
     }
 
-    /// The largest relative difference from the float model that is not an error.
-    pub fn default_tolerance(self) -> f64 {
-        match self {
-            Scheme::Float16 => 2e-2,
+    /// The largest relative difference from the float model that is not an error; of float32 without a scheme.
+    pub fn tolerance_of(scheme: Option<Scheme>) -> f64 {
+        match scheme {
+            None => 1e-5,
+            Some(Scheme::Float16) => 2e-2,
         }
     }
 }

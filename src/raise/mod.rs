@@ -2,7 +2,7 @@
 
 use crate::graph::{Dim, Model, shape_text};
 use crate::ops::{self, RaiseContext, datum_type};
-use crate::tract::{OutletId, TDim, TypedFact, TypedModel};
+use crate::tract::{OneRow, OutletId, TDim, TypedFact, TypedModel};
 use anyhow::{Context, Result, ensure};
 
 /// A raised graph and which outlet each lite tensor became.
@@ -66,4 +66,19 @@ pub fn check_shapes(model: &Model) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The dimensions of the entry graph's tensors with a batch of one; open ones are `None`.
+///
+/// # Errors
+/// As [`raise`].
+pub fn shapes_of_one_row(model: &Model) -> Result<Vec<Vec<Option<usize>>>> {
+    let raised = raise(model)?;
+    let row = OneRow::of(&raised.model)?;
+    let tensors = model.main().tensors.iter().zip(&raised.outlets);
+    let dims = tensors.map(|(tensor, outlet)| match outlet {
+        Some(outlet) => row.dims(*outlet),
+        None => Ok(tensor.shape.iter().map(Dim::known).collect()),
+    });
+    dims.collect()
 }

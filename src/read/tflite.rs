@@ -7,7 +7,7 @@ use crate::format::tflite_metadata::{
 };
 use crate::graph::*;
 use crate::ops::{self, TfliteOp};
-use crate::write::{Description, PREPROCESSING_METADATA};
+use crate::write::{Description, LAYOUT_METADATA, PREPROCESSING_METADATA};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 /// The tables of a file that is `.tflite`, whatever its ops.
@@ -27,7 +27,7 @@ pub fn lite_graph(model: &file::Model) -> Result<Model> {
         subgraphs.push(subgraph(model, graph, index, &mut unsupported)?);
     }
     if !unsupported.is_empty() {
-        bail!(unsupported_text(&unsupported));
+        bail!(UnsupportedOps::from(unsupported));
     }
     let ends = |maps: &[file::TensorMap]| {
         maps.iter().map(|m| (m.name.clone(), m.tensor_index as usize)).collect()
@@ -182,6 +182,8 @@ pub fn description(model: &file::Model, bytes: &[u8]) -> Description {
     let described = content.and_then(|c| ModelMetadata::parse(c).ok()).unwrap_or_default();
     let graph = described.subgraph_metadata.first();
     let own = model.metadata(PREPROCESSING_METADATA).and_then(|c| serde_json::from_slice(c).ok());
+    let permuted = model.metadata(LAYOUT_METADATA).and_then(|c| serde_json::from_slice(c).ok());
+    let permuted: Vec<PermutedEnd> = permuted.unwrap_or_default();
     let input = graph.and_then(|g| g.input_tensor_metadata.first());
     let labels = graph
         .and_then(|g| g.output_tensor_metadata.iter().flat_map(|t| &t.associated_files).next())
@@ -194,7 +196,14 @@ pub fn description(model: &file::Model, bytes: &[u8]) -> Description {
         name: described.name.clone(),
         labels: labels.unwrap_or_default(),
         preprocessing: own.or_else(|| standard_preprocessing(model, input?)),
+        permuted: permuted.into_iter().filter(is_permutation).collect(),
     }
+}
+
+fn is_permutation(end: &PermutedEnd) -> bool {
+    const MOST_AXES: usize = 8;
+    let axes = &end.permutation;
+    axes.len() <= MOST_AXES && (0..axes.len()).all(|axis| axes.contains(&axis))
 }
 
 /// The record that a foreign file's image metadata amounts to: NHWC, its normalization on 0..255.

@@ -3,9 +3,11 @@
 mod fuse;
 mod plan;
 mod rows;
+mod values;
 
 pub use plan::{NodeTime, Plan, Port, Session};
 pub use rows::run_rows;
+pub use values::{Value, Values};
 
 /// A value that goes into a plan or comes out of it.
 pub use crate::tract::Tensor;

@@ -38,12 +38,24 @@ struct Sizes {
     differences: Vec<(String, TDim)>,
 }
 
+/// No value of a graph may have more elements.
+const MOST_ELEMENTS: usize = 1 << 32;
+
 impl Sizes {
     fn of(model: &TypedModel) -> Result<Sizes> {
         let inputs = model.input_outlets()?.iter();
         let inputs = inputs.map(|o| Ok(model.outlet_fact(*o)?.shape.to_tvec()));
         let mut differences = vec![];
         for node in &model.nodes {
+            for output in &node.outputs {
+                let shape = output.fact.shape.as_concrete().unwrap_or_default();
+                let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+                ensure!(
+                    count.is_some_and(|n| n <= MOST_ELEMENTS),
+                    "'{}' asks for a value of shape {shape:?}",
+                    node.name
+                );
+            }
             for dim in node.outputs.iter().flat_map(|o| o.fact.shape.iter()) {
                 if !dim.symbols().is_empty() && dim.to_string().contains('-') {
                     differences.push((node.name.clone(), dim.clone()));

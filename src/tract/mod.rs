@@ -4,14 +4,18 @@
 //! `train/gradient.rs` take ops from here.
 
 mod celu;
+mod external_data;
 pub mod guard;
 mod mend;
 pub mod mapped;
 pub mod onnx;
+mod one_row;
 mod onnx_ops;
 pub mod optimize;
+mod sanity;
 pub mod typed_ops;
 
+pub use one_row::OneRow;
 pub use onnx_ops::MaxPoolIndices;
 pub use tract_core::ops;
 pub use tract_core::ops::change_axes::to_axis_ops_with_tf_rules;

@@ -5,7 +5,7 @@
 mod weights;
 
 use super::*;
-use crate::graph::{UnsupportedOp, unsupported_text};
+use crate::graph::{UnsupportedOp, UnsupportedOps};
 use crate::tract::guard::{self, Allowance};
 use ::anyhow::{Context, Result, bail, ensure};
 use prost::Message;
@@ -43,7 +43,11 @@ pub fn read(path: &Path) -> Result<pb::ModelProto> {
 
 /// As [`read`], from bytes.
 pub fn decode(bytes: bytes::Bytes) -> Result<pb::ModelProto> {
-    let mut proto = decode_to_look_at(bytes)?;
+    prepared(decode_to_look_at(bytes)?)
+}
+
+/// Checked and made fit for tract.
+fn prepared(mut proto: pb::ModelProto) -> Result<pb::ModelProto> {
     check(&proto, &Weights::new())?;
     prepare(&mut proto);
     Ok(proto)
@@ -51,6 +55,8 @@ pub fn decode(bytes: bytes::Bytes) -> Result<pb::ModelProto> {
 
 /// What a checked model needs before tract may have it.
 fn prepare(proto: &mut pb::ModelProto) {
+    name_nodes(proto);
+    compute_outputs(proto);
     name_unknown_dims(proto);
     name_default_fill(proto);
     drop_shadowed_pads(proto);
@@ -64,11 +70,13 @@ pub struct OnnxFile {
     pub proto: pb::ModelProto,
     /// The values of large initializers, in their files.
     pub weights: Weights,
+    /// Whether some of the data lie in other files than the model's.
+    pub has_external_data: bool,
 }
 
 impl From<pb::ModelProto> for OnnxFile {
     fn from(proto: pb::ModelProto) -> OnnxFile {
-        OnnxFile { proto, weights: Weights::new() }
+        OnnxFile { has_external_data: has_external_data(&proto), proto, weights: Weights::new() }
     }
 }
 
@@ -81,12 +89,14 @@ pub fn open(bytes: bytes::Bytes, folder: Option<&Path>) -> Result<OnnxFile> {
         Some((rest, weights)) => (decode_to_look_at(rest.into())?, weights),
         None => (decode_to_look_at(bytes)?, Weights::new()),
     };
+    check_external_data(&proto, folder)?;
+    let has_external_data = has_external_data(&proto);
     if let Some(graph) = &mut proto.graph {
         weights::read_external(graph, folder, &mut weights)?;
     }
     check(&proto, &weights)?;
     prepare(&mut proto);
-    Ok(OnnxFile { proto, weights })
+    Ok(OnnxFile { proto, weights, has_external_data })
 }
 
 /// The protobuf of a file that is ONNX, of any version and with any ops; not safe to load.
@@ -114,9 +124,14 @@ fn check(proto: &pb::ModelProto, weights: &Weights) -> Result<()> {
          {NEWEST_OPSET}, IR {NEWEST_IR}); export it with an older opset or update mlctl",
         proto.ir_version
     );
+    let is_default = |n: &pb::NodeProto| n.domain.is_empty() || n.domain == "ai.onnx";
+    ensure!(
+        version > 0 || proto.ir_version < 3 || !graph.node.iter().any(is_default),
+        "the model does not say which opset its ops are of"
+    );
     let unsupported = unsupported_ops(proto);
     if !unsupported.is_empty() {
-        bail!(unsupported_text(&unsupported));
+        bail!(UnsupportedOps::from(unsupported));
     }
     check_graph(graph, &HashSet::new(), weights)
 }
@@ -163,13 +178,14 @@ fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
     found
 }
 
-fn node_name(node: &pb::NodeProto) -> &str {
+pub(super) fn node_name(node: &pb::NodeProto) -> &str {
     if node.name.is_empty() { node.output.first().map_or("", |o| o) } else { &node.name }
 }
 
 /// Sizes of tensors, names of values, and an order in which the nodes can run.
 fn check_graph(graph: &pb::GraphProto, outer: &HashSet<&str>, weights: &Weights) -> Result<()> {
     let mut constants: HashMap<&str, Vec<i64>> = HashMap::new();
+    let mut tensors: HashMap<&str, &pb::TensorProto> = HashMap::new();
     let mut empty: HashSet<&str> = HashSet::new();
     let mut scalars: HashSet<&str> = HashSet::new();
     for tensor in &graph.initializer {
@@ -180,6 +196,11 @@ fn check_graph(graph: &pb::GraphProto, outer: &HashSet<&str>, weights: &Weights)
             scalars.insert(&tensor.name);
         }
         constants.insert(&tensor.name, integers(tensor));
+        ensure!(
+            tensors.insert(&tensor.name, tensor).is_none(),
+            "value '{}' is defined twice",
+            tensor.name
+        );
     }
     let mut defined: HashSet<&str> = outer.clone();
     defined.extend(graph.initializer.iter().map(|t| t.name.as_str()));
@@ -196,11 +217,14 @@ fn check_graph(graph: &pb::GraphProto, outer: &HashSet<&str>, weights: &Weights)
     for (i, node) in graph.node.iter().enumerate() {
         for output in node.output.iter().filter(|o| !o.is_empty()) {
             ensure!(
-                producers.insert(output, i).is_none() && !inputs.contains(output.as_str()),
+                producers.insert(output, i).is_none()
+                    && !inputs.contains(output.as_str())
+                    && !constants.contains_key(output.as_str()),
                 "value '{output}' is defined twice"
             );
         }
     }
+    tensors.extend(self::constants(graph));
     let mut waiting = vec![0usize; graph.node.len()];
     let mut readers: Vec<Vec<usize>> = vec![vec![]; graph.node.len()];
     for node in graph.node.iter().filter(|n| n.op_type == "Constant") {
@@ -227,6 +251,7 @@ fn check_graph(graph: &pb::GraphProto, outer: &HashSet<&str>, weights: &Weights)
         );
         check_shape_bomb(node, &constants)?;
         check_window(node)?;
+        sanity::check(node, &tensors)?;
         for input in node.input.iter().filter(|i| !i.is_empty()) {
             match producers.get(input.as_str()) {
                 Some(&p) => {
@@ -258,7 +283,9 @@ fn check_graph(graph: &pb::GraphProto, outer: &HashSet<&str>, weights: &Weights)
         bail!("the graph has a cycle through node '{}'", node_name(&graph.node[stuck]));
     }
     defined.extend(producers.keys());
+    let mut outputs = HashSet::new();
     for output in &graph.output {
+        ensure!(outputs.insert(&output.name), "output '{}' is listed twice", output.name);
         ensure!(
             defined.contains(output.name.as_str()),
             "output '{}' is computed by no node",
@@ -284,25 +311,12 @@ fn element_count(dims: &[i64]) -> Option<usize> {
         .filter(|&n| n <= MAX_TENSOR_ELEMENTS)
 }
 
-/// The width of a tensor's elements, where it is whole bytes and fixed.
-fn element_bits(tensor: &pb::TensorProto) -> Option<usize> {
-    use pb::tensor_proto::DataType;
-    Some(match DataType::try_from(tensor.data_type).ok()? {
-        DataType::Bool | DataType::Int8 | DataType::Uint8 => 8,
-        DataType::Int16 | DataType::Uint16 | DataType::Float16 | DataType::Bfloat16 => 16,
-        DataType::Int32 | DataType::Uint32 | DataType::Float => 32,
-        DataType::Int64 | DataType::Uint64 | DataType::Double => 64,
-        _ => return None,
-    })
-}
-
 /// That the data fill the shape; `elsewhere` are those of a tensor whose data are not in the message.
 fn check_tensor(tensor: &pb::TensorProto, elsewhere: Option<&bytes::Bytes>) -> Result<()> {
-    use pb::tensor_proto::{DataLocation, DataType};
     let name = &tensor.name;
     let count = element_count(&tensor.dims)
         .with_context(|| format!("tensor '{name}' has an impossible shape {:?}", tensor.dims))?;
-    if tensor.data_type == DataType::String as i32 {
+    if tensor.data_type == pb::tensor_proto::DataType::String as i32 {
         ensure!(
             tensor.string_data.len() == count,
             "tensor '{name}' of shape {:?} holds {} strings",
@@ -311,8 +325,8 @@ fn check_tensor(tensor: &pb::TensorProto, elsewhere: Option<&bytes::Bytes>) -> R
         );
         return Ok(());
     }
-    let Some(bits) = element_bits(tensor) else { return Ok(()) };
-    if elsewhere.is_none() && tensor.data_location == Some(DataLocation::External as i32) {
+    let Some(bits) = element_bits(tensor.data_type) else { return Ok(()) };
+    if elsewhere.is_none() && external_data::is_external(tensor) {
         return Ok(());
     }
     let raw = elsewhere.map_or(tensor.raw_data.len(), |bytes| bytes.len());
@@ -458,6 +472,18 @@ fn check_shape_bomb(node: &pb::NodeProto, constants: &HashMap<&str, Vec<i64>>) -
     Ok(())
 }
 
+/// Bits of an element in a file; `None` for strings, complex numbers and what is packed.
+fn element_bits(data_type: i32) -> Option<usize> {
+    use pb::tensor_proto::DataType;
+    Some(match DataType::try_from(data_type).ok()? {
+        DataType::Bool | DataType::Int8 | DataType::Uint8 => 8,
+        DataType::Int16 | DataType::Uint16 | DataType::Float16 | DataType::Bfloat16 => 16,
+        DataType::Int32 | DataType::Uint32 | DataType::Float => 32,
+        DataType::Int64 | DataType::Uint64 | DataType::Double => 64,
+        _ => return None,
+    })
+}
+
 fn framework() -> &'static tract_onnx::Onnx {
     static FRAMEWORK: std::sync::OnceLock<tract_onnx::Onnx> = std::sync::OnceLock::new();
     FRAMEWORK.get_or_init(|| {
@@ -490,11 +516,29 @@ pub fn load_to_lower(file: Arc<OnnxFile>, folder: Option<&Path>) -> Result<Loade
     load_decluttered(file, folder, optimize::declutter_to_lower)
 }
 
+fn check_external_data(proto: &pb::ModelProto, folder: Option<&Path>) -> Result<()> {
+    let graphs = proto.graph.iter().flat_map(graphs);
+    let tensors = graphs.flat_map(|g| {
+        let attributes = g.node.iter().flat_map(|n| &n.attribute);
+        g.initializer.iter().chain(attributes.flat_map(|a| a.t.iter().chain(&a.tensors)))
+    });
+    external_data::check(tensors, folder, |tensor| {
+        let bytes =
+            element_count(&tensor.dims)?.checked_mul(element_bits(tensor.data_type)? / 8)?;
+        Some(bytes as u64)
+    })
+}
+
+fn has_external_data(proto: &pb::ModelProto) -> bool {
+    proto.graph.iter().flat_map(graphs).flat_map(|g| &g.initializer).any(external_data::is_external)
+}
+
 fn load_decluttered(
     file: Arc<OnnxFile>,
     folder: Option<&Path>,
     declutter: fn(&mut TypedModel) -> Result<()>,
 ) -> Result<Loaded> {
+    check_external_data(&file.proto, folder)?;
     let size = file.proto.encoded_len() as u64
         + file.weights.values().map(|w| w.len() as u64).sum::<u64>();
     let folder = folder.and_then(|f| f.to_str()).map(str::to_string);
@@ -511,6 +555,68 @@ fn load_decluttered(
             model.input_outlets()?.iter().map(|o| model.node(o.node).name.clone()).collect();
         Ok(Loaded { model, inputs, outputs })
     })
+}
+
+/// A graph as tract first types it, and which of its outlets each value of the file became.
+#[derive(Debug)]
+pub struct LoadedValues {
+    pub model: TypedModel,
+    pub inputs: Vec<String>,
+    pub outlets: HashMap<String, OutletId>,
+}
+
+/// As [`load`], with every value of the file still there.
+pub fn load_values(file: Arc<OnnxFile>, folder: Option<&Path>) -> Result<LoadedValues> {
+    let loaded = load_decluttered(file, folder, |_| Ok(()))?;
+    let labels = loaded.model.outlet_labels.iter();
+    let outlets = labels.map(|(outlet, name)| (name.clone(), *outlet)).collect();
+    Ok(LoadedValues { inputs: loaded.inputs, outlets, model: loaded.model })
+}
+
+/// The dimensions of a model's values by name, with a batch of one; open ones are `None`.
+///
+/// # Errors
+/// As [`decode`] and [`load`].
+pub fn shapes_of_one_row(
+    proto: pb::ModelProto,
+    folder: Option<&Path>,
+) -> Result<HashMap<String, Vec<Option<usize>>>> {
+    let loaded = load_values(Arc::new(prepared(proto)?.into()), folder)?;
+    let row = OneRow::of(&loaded.model)?;
+    let constants = loaded.model.nodes().iter().filter(|n| n.inputs.is_empty());
+    let constants = constants.map(|n| (n.name.clone(), OutletId::new(n.id, 0)));
+    let values = loaded.outlets.iter().map(|(name, outlet)| (name.clone(), *outlet));
+    constants.chain(values).map(|(name, outlet)| Ok((name, row.dims(outlet)?))).collect()
+}
+
+/// Gives nodes of one name names of their own: ONNX allows that, tract does not.
+fn name_nodes(proto: &mut pb::ModelProto) {
+    let Some(graph) = &mut proto.graph else { return };
+    let mut taken: HashSet<String> = HashSet::new();
+    for (i, node) in graph.node.iter_mut().enumerate() {
+        if !node.name.is_empty() && !taken.insert(node.name.clone()) {
+            node.name = format!("{}_{i}", node.name);
+            taken.insert(node.name.clone());
+        }
+    }
+}
+
+/// An output that is an input is a copy of it, under a name of its own.
+fn compute_outputs(proto: &mut pb::ModelProto) {
+    let Some(graph) = &mut proto.graph else { return };
+    let inputs: HashSet<&String> = graph.input.iter().map(|i| &i.name).collect();
+    let mut copies = vec![];
+    for output in graph.output.iter_mut().filter(|o| inputs.contains(&o.name)) {
+        let copy = format!("{}_output", output.name);
+        copies.push(pb::NodeProto {
+            op_type: "Identity".into(),
+            name: copy.clone(),
+            input: vec![std::mem::replace(&mut output.name, copy.clone())],
+            output: vec![copy],
+            ..Default::default()
+        });
+    }
+    graph.node.extend(copies);
 }
 
 /// ConstantOfShape without a value fills with float32 zeros (ONNX); tract would take float64.
@@ -640,8 +746,49 @@ pub fn float_constants(file: &OnnxFile) -> impl Iterator<Item = (&str, Cow<'_, [
     })
 }
 
-/// The bytes that a tensor's data take in the file.
+/// The initializers and the tensors of `Constant` nodes, by name; graphs inside are included.
+pub fn constants(graph: &pb::GraphProto) -> Vec<(&str, &pb::TensorProto)> {
+    let mut found = vec![];
+    for graph in graphs(graph) {
+        found.extend(graph.initializer.iter().map(|t| (t.name.as_str(), t)));
+        for node in graph.node.iter().filter(|n| n.op_type == "Constant") {
+            let tensor = node.attribute.iter().find_map(|a| a.t.as_ref());
+            found.extend(node.output.first().map(String::as_str).zip(tensor));
+        }
+    }
+    found
+}
+
+/// The operator of each node, by the node's name and by those of its outputs.
+pub fn op_types(proto: &pb::ModelProto) -> HashMap<&str, &str> {
+    let nodes = proto.graph.iter().flat_map(|g| &g.node);
+    let names = nodes.flat_map(|node| {
+        let names = node.output.iter().chain([&node.name]).filter(|name| !name.is_empty());
+        names.map(|name| (name.as_str(), node.op_type.as_str()))
+    });
+    names.collect()
+}
+
+/// A graph and those inside its nodes' attributes, the outer first.
+pub fn graphs(graph: &pb::GraphProto) -> Vec<&pb::GraphProto> {
+    let mut graphs = vec![graph];
+    let mut next = 0;
+    while let Some(graph) = graphs.get(next).copied() {
+        let attributes = graph.node.iter().flat_map(|n| &n.attribute);
+        graphs.extend(attributes.flat_map(|a| a.g.iter().chain(&a.graphs)));
+        next += 1;
+    }
+    graphs
+}
+
+/// The bytes that a tensor's data take in the file, or in another one.
 pub fn data_bytes(tensor: &pb::TensorProto) -> u64 {
+    if external_data::is_external(tensor) {
+        let length = tensor.external_data.iter().find(|e| e.key == "length");
+        let count = element_count(&tensor.dims).zip(element_bits(tensor.data_type));
+        let by_shape = || count.map(|(count, bits)| count as u64 * (bits as u64 / 8));
+        return length.and_then(|l| l.value.parse().ok()).or_else(by_shape).unwrap_or(0);
+    }
     let typed = tensor.float_data.len() * 4
         + tensor.int32_data.len() * 4
         + tensor.int64_data.len() * 8

@@ -2,4 +2,4 @@
 
 mod tflite;
 
-pub use tflite::{Description, PREPROCESSING_METADATA, write_tflite};
+pub use tflite::{Description, LAYOUT_METADATA, PREPROCESSING_METADATA, write_tflite};

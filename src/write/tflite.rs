@@ -21,10 +21,15 @@ pub struct Description {
     pub labels: Vec<String>,
     /// How a picture becomes the first input.
     pub preprocessing: Option<Preprocessing>,
+    /// The ends whose axes are in another order than where the model comes from.
+    pub permuted: Vec<PermutedEnd>,
 }
 
 /// The metadata entry that holds [`Preprocessing`] as JSON.
 pub const PREPROCESSING_METADATA: &str = "MLCTL_PREPROCESSING";
+
+/// The metadata entry that holds the permuted ends as JSON; without it there are none.
+pub const LAYOUT_METADATA: &str = "MLCTL_LAYOUT";
 
 const RUNTIME_METADATA: &str = "min_runtime_version";
 
@@ -63,12 +68,16 @@ pub fn write_tflite(model: &Model, description: &Description, out: &mut impl Wri
     let mut version = format!("{major}.{minor}.{patch}").into_bytes();
     version.resize(16, 0);
     writer.metadata(RUNTIME_METADATA, version.into());
-    let own = [RUNTIME_METADATA, PREPROCESSING_METADATA, metadata::METADATA_NAME];
+    let own = [RUNTIME_METADATA, PREPROCESSING_METADATA, LAYOUT_METADATA, metadata::METADATA_NAME];
     for entry in model.metadata.iter().filter(|entry| !own.contains(&entry.name.as_str())) {
         writer.metadata(&entry.name, entry.content.clone());
     }
     if let Some(preprocessing) = &description.preprocessing {
         writer.metadata(PREPROCESSING_METADATA, serde_json::to_vec(preprocessing)?.into());
+    }
+    if !description.permuted.is_empty() {
+        let permuted = serde_json::to_vec(&description.permuted)?;
+        writer.metadata(LAYOUT_METADATA, permuted.into());
     }
     let described = describe(model, description)?;
     writer.metadata(metadata::METADATA_NAME, described.into());

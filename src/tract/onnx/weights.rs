@@ -10,7 +10,7 @@ use bytes::Bytes;
 use prost::Message;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// Initializers from this size on are not copied.
 const LARGE: usize = 1 << 14;
@@ -84,7 +84,7 @@ fn large_tensor(graph: &Bytes, tensor: Range<usize>) -> Option<Option<(String, B
 
 fn can_be_mapped(tensor: &pb::TensorProto) -> bool {
     use pb::tensor_proto::DataType;
-    element_bits(tensor).is_some()
+    element_bits(tensor.data_type).is_some()
         && tensor.data_type != DataType::Bool as i32
         && tensor.data_type != DataType::Bfloat16 as i32
 }
@@ -190,7 +190,7 @@ fn external_bytes(
     };
     let location = entry("location").context("it names no file")?;
     let folder = folder.context("the model was not read from a folder")?;
-    let path = confined(folder, location)?;
+    let (path, _) = external_data::resolve(folder, location)?;
     let bytes = match files.get(&path) {
         Some(bytes) => bytes.clone(),
         None => {
@@ -209,25 +209,9 @@ fn external_bytes(
         .filter(|&end| offset <= end && end <= bytes.len())
         .with_context(|| format!("it lies past the end of '{location}' ({} bytes)", bytes.len()))?;
     let bytes = bytes.slice(offset..end);
-    ensure!(element_bits(tensor).is_some(), "its type cannot lie outside the model");
+    ensure!(element_bits(tensor.data_type).is_some(), "its type cannot lie outside the model");
     check_tensor(tensor, Some(&bytes))?;
     Ok(bytes)
-}
-
-/// The file `location` of `folder`; never one outside it, not through a link either.
-fn confined(folder: &Path, location: &str) -> Result<PathBuf> {
-    let inside = |c: Component| matches!(c, Component::Normal(_) | Component::CurDir);
-    ensure!(
-        !location.is_empty() && Path::new(location).components().all(inside),
-        "'{location}' is not a path inside the model's folder"
-    );
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let named = folder.join(location);
-    let missing = || format!("cannot read {}", named.display());
-    let root = folder.canonicalize().with_context(missing)?;
-    let path = named.canonicalize().with_context(missing)?;
-    ensure!(path.starts_with(&root), "'{location}' leads out of the model's folder");
-    Ok(path)
 }
 
 /// The model with its `weights` as inputs instead of initializers, for a parser that would copy them.

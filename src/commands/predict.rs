@@ -1,14 +1,12 @@
 //! `predict`: pictures, arrays or numbers → classes, or the raw outputs.
 
-mod inputs;
-
 use super::Outcome;
+use super::inputs::{Feed, Given};
 use crate::data::preprocessing::Layout;
 use crate::format::{atomic, npy};
 use crate::model::{LoadedModel, locate, refuse_saved_file};
 use crate::runtime::{Plan, Tensor, run_rows, to_array, to_f32};
 use anyhow::{Context, Result, bail, ensure};
-use inputs::Feed;
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -70,7 +68,14 @@ pub fn predict(options: &PredictOptions) -> Result<Outcome<PredictReport>> {
     ensure!(options.top_k > 0, "--top-k must be at least 1");
     let model = LoadedModel::load(&locate(options.model.as_deref())?)?;
     let plan = model.plan()?;
-    let feed = Feed::read(options, &model, &plan)?;
+    let given = Given {
+        inputs: &options.inputs,
+        mean: options.mean.as_deref(),
+        std: options.std.as_deref(),
+        scale: options.scale,
+        input_layout: options.input_layout,
+    };
+    let feed = Feed::read(&given, model.preprocessing.as_ref(), plan.inputs())?;
     let outputs = run_rows(&plan, feed.tensors, options.threads)
         .with_context(|| format!("running {}", model.path.display()))?;
     let saved = match &options.out {

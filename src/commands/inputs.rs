@@ -1,15 +1,25 @@
 //! What the user gave → the model's input tensors.
 
-use super::PredictOptions;
+use crate::compare::{Inputs, digits, example_inputs, rows_of_runs};
 use crate::data::image;
 use crate::data::preprocessing::{Channels, Layout, Preprocessing};
 use crate::format::{idx, mmap, npy};
-use crate::graph::{ElementType, shape_text};
-use crate::model::LoadedModel;
+use crate::graph::{Dim, ElementType, shape_text};
 use crate::runtime::{Plan, Port, Tensor, from_array};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// What the user gave, and what they said of it.
+#[derive(Debug, Clone, Default)]
+pub struct Given<'a> {
+    /// Pictures, folders of pictures, `.npy`, `.npz`, IDX, CSV; `-` is JSON on `stdin`.
+    pub inputs: &'a [PathBuf],
+    pub mean: Option<&'a [f32]>,
+    pub std: Option<&'a [f32]>,
+    pub scale: Option<f32>,
+    pub input_layout: Option<Layout>,
+}
 
 /// The tensors for one prediction, and where their rows come from.
 #[derive(Default)]
@@ -24,18 +34,22 @@ pub struct Feed {
 const MAX_STDIN: u64 = 256 << 20;
 
 impl Feed {
-    pub fn read(options: &PredictOptions, model: &LoadedModel, plan: &Plan) -> Result<Feed> {
-        match options.inputs.as_slice() {
+    /// Tensors for a model whose inputs are `ports` and whose pictures become what `record` says.
+    ///
+    /// # Errors
+    /// A file cannot be read, or what it holds does not fit.
+    pub fn read(given: &Given, record: Option<&Preprocessing>, ports: &[Port]) -> Result<Feed> {
+        match given.inputs {
             [] => bail!(
                 "no input given: a picture, a folder of pictures, .npy, .npz, IDX, .csv, or - for JSON"
             ),
-            [one] if one.as_os_str() == "-" => from_json(plan),
+            [one] if one.as_os_str() == "-" => from_json(ports),
             [one] => match kind(one) {
-                Kind::Npy => from_npy(one, plan),
-                Kind::Npz => from_npz(one, plan),
-                Kind::Csv => from_csv(one, plan),
-                Kind::Idx => from_idx(one, options, model, plan),
-                Kind::Pictures => from_pictures(options, model, plan),
+                Kind::Npy => from_npy(one, ports),
+                Kind::Npz => from_npz(one, ports),
+                Kind::Csv => from_csv(one, ports),
+                Kind::Idx => from_idx(one, given, record, ports),
+                Kind::Pictures => from_pictures(given, record, ports),
             },
             several if several.iter().any(|p| p.as_os_str() == "-") => {
                 bail!("- (standard input) cannot be combined with other inputs; give it alone")
@@ -44,10 +58,42 @@ impl Feed {
                 Some(other) => {
                     bail!("{} cannot be combined with other inputs; give it alone", other.display())
                 }
-                None => from_pictures(options, model, plan),
+                None => from_pictures(given, record, ports),
             },
         }
     }
+}
+
+/// What a model, or two on their common `ports`, are tried on: `data` as [`Feed::read`] takes it (`mnist` is the
+/// built-in test digits), or without it what suits the model. At most `most_rows` rows a run.
+pub fn test_inputs(
+    data: &[PathBuf],
+    plan: &Plan,
+    ports: &[Port],
+    record: Option<&Preprocessing>,
+    most_rows: usize,
+) -> Result<Inputs> {
+    let inputs = match data {
+        [] => example_inputs(plan, ports, record)?,
+        [one] if one.as_os_str() == "mnist" && !one.exists() => {
+            let port = only_float_input(ports)?;
+            let record = adjusted(&Given::default(), record, port, &mut vec![])?;
+            digits(&record, port.shape.first().and_then(Dim::known))?
+        }
+        _ => {
+            let feed = Feed::read(&Given { inputs: data, ..Given::default() }, record, ports)?;
+            let names: Vec<String> = data.iter().map(|p| p.display().to_string()).collect();
+            let what = match feed.names.len() {
+                0 => names.join(", "),
+                1 => "1 picture".to_string(),
+                several => format!("{several} pictures"),
+            };
+            Inputs { runs: vec![feed.tensors], what }
+        }
+    };
+    let runs = inputs.runs.into_iter().map(|run| rows_of_runs(ports, run, most_rows));
+    let runs: Vec<Vec<Vec<Tensor>>> = runs.collect::<Result<_>>()?;
+    Ok(Inputs { runs: runs.into_iter().flatten().collect(), what: inputs.what })
 }
 
 #[derive(PartialEq)]
@@ -77,29 +123,25 @@ fn read_file(path: &Path) -> Result<bytes::Bytes> {
     Ok(bytes)
 }
 
-fn from_npy(path: &Path, plan: &Plan) -> Result<Feed> {
+fn from_npy(path: &Path, ports: &[Port]) -> Result<Feed> {
     let at = || path.display().to_string();
-    let [port] = plan.inputs() else {
-        bail!(
-            "{}: the model has {} inputs; give an .npz with them by name",
-            at(),
-            plan.inputs().len()
-        );
+    let [port] = ports else {
+        bail!("{}: the model has {} inputs; give an .npz with them by name", at(), ports.len());
     };
     let array = npy::read_npy(&read_file(path)?).with_context(at)?;
     let tensor = from_array(&array, port.element).with_context(at)?;
     Ok(Feed { tensors: vec![with_batch_axis(tensor, port).with_context(at)?], ..Feed::default() })
 }
 
-fn from_npz(path: &Path, plan: &Plan) -> Result<Feed> {
+fn from_npz(path: &Path, ports: &[Port]) -> Result<Feed> {
     let at = || path.display().to_string();
     let mut arrays = npy::read_npz(&read_file(path)?).with_context(at)?;
-    let wanted: Vec<&str> = plan.inputs().iter().map(|p| p.name.as_str()).collect();
-    if let ([port], [(name, _)]) = (plan.inputs(), arrays.as_mut_slice()) {
+    let wanted: Vec<&str> = ports.iter().map(|p| p.name.as_str()).collect();
+    if let ([port], [(name, _)]) = (ports, arrays.as_mut_slice()) {
         *name = port.name.clone();
     }
     let mut tensors = vec![];
-    for port in plan.inputs() {
+    for port in ports {
         let array = arrays.iter().find(|(name, _)| *name == port.name);
         let (_, array) = array.with_context(|| {
             let found: Vec<&str> = arrays.iter().map(|(name, _)| name.as_str()).collect();
@@ -138,9 +180,9 @@ fn with_batch_axis(mut tensor: Tensor, port: &Port) -> Result<Tensor> {
     Ok(tensor)
 }
 
-fn only_float_input(plan: &Plan) -> Result<&Port> {
-    let [port] = plan.inputs() else {
-        bail!("the model has {} inputs; give an .npz with them by name", plan.inputs().len());
+fn only_float_input(ports: &[Port]) -> Result<&Port> {
+    let [port] = ports else {
+        bail!("the model has {} inputs; give an .npz with them by name", ports.len());
     };
     ensure!(
         port.element == ElementType::F32,
@@ -165,7 +207,7 @@ fn from_rows(rows: Vec<Vec<f32>>, port: &Port) -> Result<Feed> {
     Ok(Feed { tensors: vec![tensor], ..Feed::default() })
 }
 
-fn from_csv(path: &Path, plan: &Plan) -> Result<Feed> {
+fn from_csv(path: &Path, ports: &[Port]) -> Result<Feed> {
     let bytes = read_file(path)?;
     let at = || path.display().to_string();
     let text = std::str::from_utf8(&bytes).with_context(|| format!("{}: not text", at()))?;
@@ -180,10 +222,10 @@ fn from_csv(path: &Path, plan: &Plan) -> Result<Feed> {
         }
     }
     ensure!(!rows.is_empty(), "{} holds no numbers", at());
-    from_rows(rows, only_float_input(plan)?).with_context(at)
+    from_rows(rows, only_float_input(ports)?).with_context(at)
 }
 
-fn from_json(plan: &Plan) -> Result<Feed> {
+fn from_json(ports: &[Port]) -> Result<Feed> {
     let mut text = String::new();
     std::io::stdin().take(MAX_STDIN + 1).read_to_string(&mut text).context("standard input")?;
     ensure!(text.len() as u64 <= MAX_STDIN, "standard input: more than {MAX_STDIN} bytes");
@@ -207,19 +249,19 @@ fn from_json(plan: &Plan) -> Result<Feed> {
         rows.push(row);
     }
     ensure!(!rows.is_empty(), "standard input: no samples");
-    from_rows(rows, only_float_input(plan)?).context("standard input")
+    from_rows(rows, only_float_input(ports)?).context("standard input")
 }
 
 fn from_idx(
     path: &Path,
-    options: &PredictOptions,
-    model: &LoadedModel,
-    plan: &Plan,
+    given: &Given,
+    record: Option<&Preprocessing>,
+    ports: &[Port],
 ) -> Result<Feed> {
     let at = || path.display().to_string();
     let file = idx::parse(&read_file(path)?).with_context(at)?;
     let mut notes = vec![];
-    let record = record(options, model, only_float_input(plan)?, &mut notes)?;
+    let record = adjusted(given, record, only_float_input(ports)?, &mut notes)?;
     let (&count, size) = file.dims.split_first().with_context(|| format!("{}: no images", at()))?;
     ensure!(
         size == [record.height, record.width] && file.element == idx::IdxType::U8,
@@ -233,13 +275,13 @@ fn from_idx(
     Ok(Feed { tensors: vec![tensor], names, notes, ..Feed::default() })
 }
 
-fn from_pictures(options: &PredictOptions, model: &LoadedModel, plan: &Plan) -> Result<Feed> {
+fn from_pictures(given: &Given, record: Option<&Preprocessing>, ports: &[Port]) -> Result<Feed> {
     let mut paths: Vec<PathBuf> = vec![];
-    for input in &options.inputs {
+    for input in given.inputs {
         paths.extend(image::list_images(input)?);
     }
     let mut feed = Feed::default();
-    let record = record(options, model, only_float_input(plan)?, &mut feed.notes)?;
+    let record = adjusted(given, record, only_float_input(ports)?, &mut feed.notes)?;
     let mut values = vec![];
     for path in &paths {
         let tensor = image::to_tensor(&image::load_image(path)?, &record);
@@ -252,33 +294,33 @@ fn from_pictures(options: &PredictOptions, model: &LoadedModel, plan: &Plan) -> 
 }
 
 /// The model's preprocessing record, or one guessed from its input; flags override both.
-fn record(
-    options: &PredictOptions,
-    model: &LoadedModel,
+fn adjusted(
+    given: &Given,
+    recorded: Option<&Preprocessing>,
     port: &Port,
     notes: &mut Vec<String>,
 ) -> Result<Preprocessing> {
-    let mut record = match &model.preprocessing {
+    let mut record = match recorded {
         Some(record) => record.clone(),
-        None => guessed_record(port, options.input_layout)?,
+        None => guessed_record(port, given.input_layout)?,
     };
-    if model.preprocessing.is_none() && options.scale.is_none() {
+    if recorded.is_none() && given.scale.is_none() {
         notes.push(
             "the model says nothing of its pixels; they are scaled to 0..1 (--scale, --mean and \
              --std change that)"
                 .into(),
         );
     }
-    if let Some(scale) = options.scale {
+    if let Some(scale) = given.scale {
         record.scale = scale;
     }
-    if let Some(mean) = &options.mean {
-        record.mean = mean.clone();
+    if let Some(mean) = given.mean {
+        record.mean = mean.to_vec();
     }
-    if let Some(std) = &options.std {
-        record.std = std.clone();
+    if let Some(std) = given.std {
+        record.std = std.to_vec();
     }
-    if let Some(layout) = options.input_layout {
+    if let Some(layout) = given.input_layout {
         record.layout = layout;
     }
     record.validate()?;

@@ -20,9 +20,16 @@ impl<'a> LowerContext<'a> {
         }
     }
 
-    /// The value of an outlet that is constant.
+    /// The value of an outlet that is constant; shapes with symbols are not.
     pub fn constant(&self, outlet: OutletId) -> Option<&Arc<tract::Tensor>> {
-        self.model.outlet_fact(outlet).ok()?.konst.as_ref()
+        let value = self.model.outlet_fact(outlet).ok()?.konst.as_ref()?;
+        (!compose::has_symbols(value)).then_some(value)
+    }
+
+    /// Whether `outlet` has a tensor, or can have one: it is a constant or a shape.
+    pub fn is_known(&self, outlet: OutletId) -> bool {
+        self.tensors.contains_key(&outlet)
+            || self.model.outlet_fact(outlet).is_ok_and(|fact| fact.konst.is_some())
     }
 
     pub fn shape(&self, outlet: OutletId) -> Result<Vec<TDim>> {
@@ -43,16 +50,15 @@ impl<'a> LowerContext<'a> {
         if let Some(&tensor) = self.tensors.get(&outlet) {
             return Ok(tensor);
         }
-        let value = self.constant(outlet).cloned();
+        let value = self.model.outlet_fact(outlet)?.konst.clone();
         let name = &self.model.node(outlet.node).name;
         let value = value.with_context(|| format!("value '{name}' was not lowered"))?;
-        let tensor = self.add_constant(name, &value)?;
+        let tensor = match compose::has_symbols(&value) {
+            true => self.add_symbolic(name, &value, ElementType::I64)?,
+            false => self.add_constant(name, &value)?,
+        };
         self.tensors.insert(outlet, tensor);
         Ok(tensor)
-    }
-
-    pub fn has_tensor(&self, outlet: OutletId) -> bool {
-        self.tensors.contains_key(&outlet)
     }
 
     /// Makes `outlet` a graph output of that name.

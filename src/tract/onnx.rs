@@ -465,11 +465,30 @@ fn load_decluttered(
         let outputs = graph.output.iter().map(|o| o.name.clone()).collect();
         let mut model = parsed.model.into_typed()?;
         mend::mend(&mut model)?;
+        number_outputs(&mut model, graph)?;
         declutter(&mut model)?;
         let inputs =
             model.input_outlets()?.iter().map(|o| model.node(o.node).name.clone()).collect();
         Ok(Loaded { model, inputs, outputs })
     })
+}
+
+/// Outputs that are shapes get the integer type that the file declares.
+fn number_outputs(model: &mut TypedModel, graph: &pb::GraphProto) -> Result<()> {
+    use pb::tensor_proto::DataType;
+    let mut outlets = model.output_outlets()?.to_vec();
+    for (outlet, output) in outlets.iter_mut().zip(&graph.output) {
+        if model.outlet_fact(*outlet)?.datum_type == DatumType::TDim {
+            let declared = port_type(output).map(|(code, _)| code);
+            let to = match declared == Some(DataType::Int32 as i32) {
+                true => DatumType::I32,
+                false => DatumType::I64,
+            };
+            let name = model.unique_name(&output.name);
+            *outlet = model.wire_node(name, ops::cast::cast(to), &[*outlet])?[0];
+        }
+    }
+    model.select_output_outlets(&outlets)
 }
 
 /// ConstantOfShape without a value fills with float32 zeros (ONNX); tract would take float64.

@@ -42,7 +42,7 @@ TRANSPOSES = dict.fromkeys(light_nets.NAMES, 1) | {"shufflenet": 20, "squeezenet
 MEMORY = {"resnet50": 8, "vgg19": 8}
 SECONDS = {"resnet50": 4.0}
 # Nets that are refused today; each must be, with this in its reason.
-REFUSED = {"magika": "BroadcastTo"}
+REFUSED = {}
 PHOTOS = {"mushroom": range(947, 948), "coffee": range(967, 968), "chelsea": range(281, 286)}  # ImageNet: 281 to 285 are domestic cats
 
 

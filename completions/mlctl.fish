@@ -69,6 +69,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s V -l version -d 'Pr
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l quantize -d 'Store the weights as this scheme: f16' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s o -l out -d 'File to write [default: MODEL[-SCHEME].tflite, here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l labels -d 'Class names, one a line, for the file\'s metadata [default: the model\'s]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l set -d 'Fix a dimension that the model leaves open, by its name (may be repeated)' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l tolerance -d 'Largest allowed difference, relative to the output\'s largest value [default: 1e-5, f16: 2e-2]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l layout -d 'Order of the axes of inputs and outputs: as in the source, or channels last for pictures' -r -f -a "keep\t''
 nhwc\t''"
@@ -83,6 +84,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s V -l version -d 
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scheme -d 'f16: float16 weights, float32 computation' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s o -l out -d 'File to write [default: MODEL[-SCHEME].tflite, here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l labels -d 'Class names, one a line, for the file\'s metadata [default: the model\'s]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l set -d 'Fix a dimension that the model leaves open, by its name (may be repeated)' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l tolerance -d 'Largest allowed difference, relative to the output\'s largest value [default: 1e-5, f16: 2e-2]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l layout -d 'Order of the axes of inputs and outputs: as in the source, or channels last for pictures' -r -f -a "keep\t''
 nhwc\t''"

@@ -40,6 +40,9 @@ struct OutputArgs {
     /// Class names, one a line, for the file's metadata [default: the model's]
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+    /// Fix a dimension that the model leaves open, by its name (may be repeated)
+    #[arg(long = "set", value_name = "NAME=N", value_parser = dimension)]
+    dimensions: Vec<(String, usize)>,
     /// Largest allowed difference, relative to the output's largest value [default: 1e-5, f16: 2e-2]
     #[arg(long, value_name = "F", value_parser = tolerance)]
     tolerance: Option<f64>,
@@ -72,6 +75,17 @@ pub fn tolerance(text: &str) -> Result<f64, String> {
     if number >= 0.0 { Ok(number) } else { Err("must be at least 0".into()) }
 }
 
+/// `NAME=N` with N from 1 to 2^31 − 1.
+fn dimension(text: &str) -> Result<(String, usize), String> {
+    let (name, size) = text.split_once('=').ok_or("write it as NAME=N")?;
+    let size: i32 = size.trim().parse().map_err(|_| format!("'{size}' is not a size"))?;
+    match usize::try_from(size) {
+        Ok(size) if size > 0 && !name.trim().is_empty() => Ok((name.trim().to_string(), size)),
+        Ok(_) if name.trim().is_empty() => Err("write it as NAME=N".into()),
+        _ => Err("a size is at least 1".into()),
+    }
+}
+
 impl ConvertArgs {
     pub fn run(&self, global: &Global) -> Result<u8> {
         self.output.run(self.model.clone(), self.quantize, global)
@@ -91,6 +105,7 @@ impl OutputArgs {
             out: self.out.clone(),
             scheme,
             labels: self.labels.clone(),
+            dimensions: self.dimensions.clone(),
             tolerance: self.tolerance,
             no_verify: self.no_verify,
             layout: match self.layout {

@@ -41,6 +41,8 @@ pub struct ConvertOptions {
     pub out: Option<PathBuf>,
     pub scheme: Option<Scheme>,
     pub labels: Option<PathBuf>,
+    /// Sizes for dimensions that the model leaves open, by name.
+    pub dimensions: Vec<(String, usize)>,
     pub tolerance: Option<f64>,
     pub no_verify: bool,
     pub layout: EndLayout,
@@ -89,6 +91,9 @@ pub struct Verification {
 
 pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
     let mut model = LoadedModel::load(&locate(options.model.as_deref())?)?;
+    for (name, size) in &options.dimensions {
+        model.set_dimension(name, *size)?;
+    }
     if let Some(labels) = &options.labels {
         model.labels = read_labels(labels)?;
     }

@@ -28,7 +28,7 @@ pub fn lower(model: &TypedModel, inputs: &[String], outputs: &[String]) -> Resul
             continue;
         }
         check_sizes(node)?;
-        let known = node.inputs.iter().all(|&i| ctx.constant(i).is_some() || ctx.has_tensor(i));
+        let known = node.inputs.iter().all(|&i| ctx.is_known(i));
         if !known {
             missing = true;
             continue;

@@ -91,6 +91,26 @@ impl LoadedModel {
         Ok(model)
     }
 
+    /// Gives the inputs' dimension `name` a size.
+    ///
+    /// # Errors
+    /// Names the dimensions there are, where `name` is none of them.
+    pub fn set_dimension(&mut self, name: &str, size: usize) -> Result<()> {
+        match &mut self.graph {
+            Graph::Onnx(file) => onnx::set_dimension(&mut Arc::make_mut(file).proto, name, size),
+            Graph::Lite(graph) => {
+                let (mut sized, name) = ((**graph).clone(), name.to_string());
+                let allowance = Allowance::for_bytes(constant_bytes(graph));
+                guard::with_allowance("computing the shapes", allowance, move || {
+                    raise::set_dimension(&mut sized, &name, size)?;
+                    Ok(sized)
+                })
+                .map(|sized| **graph = sized)
+            }
+        }
+        .with_context(|| self.path.display().to_string())
+    }
+
     /// The model ready to run.
     pub fn plan(&self) -> Result<Plan> {
         let at = || self.path.display().to_string();
@@ -151,13 +171,16 @@ impl LoadedModel {
                 Ok((lite, Some(loaded)))
             }
             Graph::Lite(graph) => {
-                let own = graph.clone();
+                let mut own = (**graph).clone();
                 let allowance = Allowance::for_bytes(constant_bytes(graph));
-                let checked = guard::with_allowance("checking the shapes", allowance, move || {
-                    raise::check_shapes(&own)
-                });
-                checked.with_context(|| self.path.display().to_string())?;
-                Ok(((**graph).clone(), None))
+                let computed =
+                    guard::with_allowance("computing the shapes", allowance, move || {
+                        raise::check_shapes(&own)?;
+                        raise::compute_shapes(&mut own)?;
+                        Ok(own)
+                    });
+                let computed = computed.with_context(|| self.path.display().to_string())?;
+                Ok((computed, None))
             }
         }
     }

@@ -4,6 +4,16 @@
 use super::*;
 use crate::graph::{Activation, BinaryOp, UnaryOp};
 
+/// No shape that is computed at run time is longer.
+const MAX_COMPUTED_DIMS: usize = 256;
+
+/// Whether `value` holds dimensions that are not numbers.
+pub fn has_symbols(value: &tract::Tensor) -> bool {
+    let dims = value.try_as_plain_ram().and_then(|ram| ram.as_slice::<TDim>().map(|d| d.to_vec()));
+    value.datum_type() == DatumType::TDim
+        && dims.is_ok_and(|dims| dims.iter().any(|d| d.to_i64().is_err()))
+}
+
 impl LowerContext<'_> {
     /// # Errors
     /// A dimension is a symbol.
@@ -63,6 +73,10 @@ impl LowerContext<'_> {
                 return self.add_constant(&name, &value);
             }
         }
+        let symbolic = self.model.outlet_fact(outlet)?.konst.clone();
+        if let Some(value) = symbolic.filter(|value| has_symbols(value)) {
+            return self.add_symbolic(&name, &value, element);
+        }
         let tensor = self.tensor(outlet)?;
         Ok(self.cast(&format!("{name}/cast"), tensor, element))
     }
@@ -83,6 +97,21 @@ impl LowerContext<'_> {
         let places = self.add_i32_constant(&format!("{name}/places"), &places);
         let op = LiteOp::Gather { axis: i32::try_from(axis)?, batch_dims: 0 };
         Ok(self.emit(name, op, &[tensor, places], element, shape))
+    }
+
+    /// A value of dimensions, some of them symbols, as elements of type `element`.
+    pub fn add_symbolic(
+        &mut self,
+        name: &str,
+        value: &tract::Tensor,
+        element: ElementType,
+    ) -> Result<TensorId> {
+        let dims = value.try_as_plain_ram()?.as_slice::<TDim>()?.to_vec();
+        ensure!(dims.len() <= MAX_COMPUTED_DIMS, "{} computed dimensions", dims.len());
+        let vector = self.shape_tensor(name, &dims)?;
+        let shape: Vec<TDim> = value.shape().iter().map(|&n| TDim::from(n)).collect();
+        let tensor = self.reshape(name, vector, &[TDim::from(dims.len())], &shape)?;
+        Ok(self.cast(name, tensor, element))
     }
 
     /// int32 indices into an axis of `len` elements; negative ones count from its end.
@@ -110,6 +139,19 @@ impl LowerContext<'_> {
         let len = self.shape_tensor(&format!("{name}/length"), std::slice::from_ref(len))?;
         let mut chain = Chain::new(self, name, ElementType::I32, &shape);
         Ok(chain.binary(BinaryOp::FloorMod, raw, len))
+    }
+
+    /// 0, 1, … up to `len` − 1, as int32.
+    pub fn places_of_axis(&mut self, name: &str, len: &TDim) -> Result<TensorId> {
+        if let Ok(n) = len.to_i64() {
+            ensure!((0..=1 << 24).contains(&n), "the places of {n}");
+            return Ok(self.add_i32_constant(name, &(0..n as i32).collect::<Vec<_>>()));
+        }
+        let limit = self.add_symbolic(name, &tract::tensor0(len.clone()), ElementType::I32)?;
+        let (zero, one) =
+            (self.add_i32_tensor(name, &[], &[0]), self.add_i32_tensor(name, &[], &[1]));
+        let inputs = [zero, limit, one];
+        Ok(self.emit(name, LiteOp::Range, &inputs, ElementType::I32, std::slice::from_ref(len)))
     }
 
     /// `shape` as an int32 vector: a constant, or computed from tensors that have these dimensions.
@@ -161,6 +203,8 @@ impl LowerContext<'_> {
                 let k = i64::try_from(*k)?;
                 (BinaryOp::FloorDiv, vec![(**inner).clone(), TDim::from(k)])
             }
+            TDim::Min(parts) => (BinaryOp::Minimum, parts.clone()),
+            TDim::Max(parts) => (BinaryOp::Maximum, parts.clone()),
             _ => return Err(anyhow!("no tensor of the graph has the dimension {dim}")),
         };
         let mut result = None;

@@ -151,6 +151,14 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let shape = ctx.shape(OutletId::new(node.id, 0))?;
     let x = operand(ctx, node, 0, inner, broadcast_rank(main), &shape)?;
     let y = operand(ctx, node, 1, inner, broadcast_rank(main), &shape)?;
+    if matches!(main, BinaryOp::Equal | BinaryOp::NotEqual) {
+        for (x, y) in [(x, y), (y, x)] {
+            ensure!(
+                !is_infinity(ctx, y) || !loses_infinity(&ctx.graph, x),
+                "whether a sum or product is infinite: LiteRT makes it the largest finite number"
+            );
+        }
+    }
     let mut chain = Chain::new(ctx, &node.name, inner, &shape);
     let result = match form {
         Form::Plain(op) if compares(op) => chain.compare(op, x, y),
@@ -183,6 +191,31 @@ pub fn signed_remainder(chain: &mut Chain, x: TensorId, y: TensorId) -> Result<T
     let both = chain.compare(BinaryOp::LogicalAnd, some, apart);
     let other = chain.binary(BinaryOp::Sub, rest, y);
     Ok(chain.select(both, other, rest))
+}
+
+fn is_infinity(ctx: &LowerContext, tensor: TensorId) -> bool {
+    let values = ctx.graph.tensors[tensor].f32_values();
+    values.is_some_and(|v| v.iter().any(|v| v.is_infinite()))
+}
+
+/// Whether values that LiteRT clamps to the finite ones (of ADD, SUB, MUL, DIV) reach `tensor` unchanged.
+fn loses_infinity(graph: &Subgraph, tensor: TensorId) -> bool {
+    let mut seen = HashSet::new();
+    let mut waiting = vec![tensor];
+    while let Some(tensor) = waiting.pop() {
+        let Some(node) = graph.producer(tensor).filter(|n| seen.insert(*n)) else { continue };
+        let node = &graph.nodes[node];
+        if let LiteOp::Binary { op, .. } = &node.op
+            && matches!(op, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div)
+        {
+            return true;
+        }
+        if matches!(&node.op, LiteOp::Unary(op) if !matches!(op, UnaryOp::Abs | UnaryOp::Neg)) {
+            continue;
+        }
+        waiting.extend(node.inputs.iter().flatten());
+    }
+    false
 }
 
 /// An operand in the kernel's type; broadcast before where the kernel cannot.

@@ -193,10 +193,15 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             ctx.finish(node, wire)
         }
         LiteOp::Range => {
-            let inputs: Vec<OutletId> =
+            let mut inputs: Vec<OutletId> =
                 (0..3).map(|i| ctx.input(node, i)).collect::<Result<_>>()?;
+            ctx.unify(name, &mut inputs)?;
             let len = ctx.model.symbols.new_with_prefix("range");
-            let wire = ctx.wire(name, array::Range::new(len.into()), &inputs)?;
+            let mut wire = ctx.wire(name, array::Range::new(len.into()), &inputs)?;
+            if let Some(&output) = node.outputs.first() {
+                let element = datum_type(ctx.graph.tensors[output].element)?;
+                wire = ctx.cast(name, wire, element)?;
+            }
             ctx.finish(node, wire)
         }
         LiteOp::Fill => {

@@ -20,9 +20,16 @@ impl<'a> LowerContext<'a> {
         }
     }
 
-    /// The value of an outlet that is constant.
+    /// The value of an outlet that is constant; shapes with symbols are not.
     pub fn constant(&self, outlet: OutletId) -> Option<&Arc<tract::Tensor>> {
-        self.model.outlet_fact(outlet).ok()?.konst.as_ref()
+        let value = self.model.outlet_fact(outlet).ok()?.konst.as_ref()?;
+        (!compose::has_symbols(value)).then_some(value)
+    }
+
+    /// Whether `outlet` has a tensor, or can have one: it is a constant or a shape.
+    pub fn is_known(&self, outlet: OutletId) -> bool {
+        self.tensors.contains_key(&outlet)
+            || self.model.outlet_fact(outlet).is_ok_and(|fact| fact.konst.is_some())
     }
 
     pub fn shape(&self, outlet: OutletId) -> Result<Vec<TDim>> {
@@ -43,19 +50,19 @@ impl<'a> LowerContext<'a> {
         if let Some(&tensor) = self.tensors.get(&outlet) {
             return Ok(tensor);
         }
-        let value = self.constant(outlet).cloned();
+        let value = self.model.outlet_fact(outlet)?.konst.clone();
         let name = &self.model.node(outlet.node).name;
         let value = value.with_context(|| format!("value '{name}' was not lowered"))?;
-        let (element, data) = shared_bytes(&value)?;
-        let name = self.free_name(name);
-        let tensor = Tensor::constant(name, element, value.shape(), data);
-        let tensor = self.graph.add_tensor(tensor);
+        let tensor = match compose::has_symbols(&value) {
+            true => self.add_symbolic(name, &value, ElementType::I64)?,
+            false => {
+                let (element, data) = shared_bytes(&value)?;
+                let name = self.free_name(name);
+                self.graph.add_tensor(Tensor::constant(name, element, value.shape(), data))
+            }
+        };
         self.tensors.insert(outlet, tensor);
         Ok(tensor)
-    }
-
-    pub fn has_tensor(&self, outlet: OutletId) -> bool {
-        self.tensors.contains_key(&outlet)
     }
 
     /// Tensors that nothing computes in place of what an unsupported `node` would; the graph is not to be used.

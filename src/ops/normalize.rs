@@ -70,7 +70,15 @@ fn triangle(ctx: &mut LowerContext, node: &TypedNode, op: &Trilu) -> Result<()> 
     let element = ctx.element(node.inputs[0])?;
     let x = ctx.tensor(node.inputs[0])?;
     let &[.., ref rows, ref columns] = shape.as_slice() else { bail!("a triangle of a vector") };
-    let (rows, columns) = (rows.to_usize()?, columns.to_usize()?);
+    let (Ok(rows), Ok(columns)) = (rows.to_usize(), columns.to_usize()) else {
+        let dims = [rows.clone(), columns.clone()];
+        let name = format!("{}/mask", node.name);
+        let beyond = computed_diagonals(ctx, &name, &dims)?;
+        let k = ctx.tensor_as(node.inputs[1], ElementType::I32)?;
+        let mask = on_one_side(ctx, &name, op, beyond, k, &dims);
+        let zero = ctx.add_scalar(&format!("{}/zero", node.name), 0.0, element)?;
+        return ctx.emit_result(node, LiteOp::Select, &[mask, x, zero]);
+    };
     ensure!(rows.saturating_mul(columns) <= 1 << 26, "a triangle of {rows} × {columns}");
     let (rows, columns) = (i32::try_from(rows)?, i32::try_from(columns)?);
     let beyond: Vec<i32> = (0..rows).flat_map(|r| (0..columns).map(move |c| c - r)).collect();
@@ -87,11 +95,31 @@ fn triangle(ctx: &mut LowerContext, node: &TypedNode, op: &Trilu) -> Result<()> 
             let name = format!("{}/mask", node.name);
             let k = ctx.tensor_as(node.inputs[1], ElementType::I32)?;
             let beyond = ctx.add_i32_tensor(&name, &dims, &beyond);
-            let keeps = if op.upper { BinaryOp::GreaterEqual } else { BinaryOp::LessEqual };
-            let shape = dims.map(TDim::from);
-            Chain::new(ctx, &name, ElementType::I32, &shape).compare(keeps, beyond, k)
+            on_one_side(ctx, &name, op, beyond, k, &dims.map(TDim::from))
         }
     };
     let zero = ctx.add_scalar(&format!("{}/zero", node.name), 0.0, element)?;
     ctx.emit_result(node, LiteOp::Select, &[mask, x, zero])
+}
+
+/// The diagonal of each place of `rows` × `columns`, the main one 0, where these are known at run time only.
+fn computed_diagonals(ctx: &mut LowerContext, name: &str, dims: &[TDim; 2]) -> Result<TensorId> {
+    let [rows, columns] = dims;
+    let row = ctx.places_of_axis(&format!("{name}/row"), rows)?;
+    let column = ctx.places_of_axis(&format!("{name}/column"), columns)?;
+    let upright = [rows.clone(), TDim::from(1)];
+    let row = ctx.reshape(&format!("{name}/row"), row, std::slice::from_ref(rows), &upright)?;
+    Ok(Chain::new(ctx, name, ElementType::I32, dims).binary(BinaryOp::Sub, column, row))
+}
+
+fn on_one_side(
+    ctx: &mut LowerContext,
+    name: &str,
+    op: &Trilu,
+    diagonals: TensorId,
+    k: TensorId,
+    dims: &[TDim],
+) -> TensorId {
+    let keeps = if op.upper { BinaryOp::GreaterEqual } else { BinaryOp::LessEqual };
+    Chain::new(ctx, name, ElementType::I32, dims).compare(keeps, diagonals, k)
 }

@@ -15,6 +15,7 @@ pub fn element_type(datum: DatumType) -> Result<ElementType> {
         DatumType::I64 => ElementType::I64,
         DatumType::Bool => ElementType::Bool,
         DatumType::String => ElementType::String,
+        DatumType::TDim => ElementType::I64,
         other => return Err(anyhow!("{other:?} has no TFLite type here")),
     })
 }

@@ -1,8 +1,12 @@
 //! LiteGraph → tract's `TypedModel`: the walk. How one op raises is known in `ops/`.
 
+mod shapes;
+
+pub use shapes::{compute_shapes, set_dimension};
+
 use crate::graph::{Dim, Model, shape_text};
 use crate::ops::{self, RaiseContext, datum_type};
-use crate::tract::{OneRow, OutletId, TDim, TypedFact, TypedModel};
+use crate::tract::{DatumType, OneRow, OutletId, TDim, TypedFact, TypedModel};
 use anyhow::{Context, Result, ensure};
 
 /// A raised graph and which outlet each lite tensor became.
@@ -56,7 +60,7 @@ pub fn check_shapes(model: &Model) -> Result<()> {
         let fits = tensor.shape.len() == computed.len()
             && sizes.clone().all(|(a, b)| a == b || a.known().is_none() || b.known().is_none());
         ensure!(
-            fits && datum_type(tensor.element)? == fact.datum_type,
+            fits && [datum_type(tensor.element)?, DatumType::TDim].contains(&fact.datum_type),
             "tensor '{}' is declared as {}{}; what computes it gives {:?}{}",
             tensor.name,
             tensor.element,

@@ -10,7 +10,7 @@ use crate::tract::guard::{self, Allowance};
 use ::anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 pub use weights::Weights;
 
@@ -64,7 +64,7 @@ fn prepare(proto: &mut pb::ModelProto) {
 }
 
 /// A checked model whose large initializers stay in their files.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct OnnxFile {
     /// Without the values of the `weights`.
     pub proto: pb::ModelProto,
@@ -550,6 +550,7 @@ fn load_decluttered(
         let outputs = graph.output.iter().map(|o| o.name.clone()).collect();
         let mut model = parsed.model.into_typed()?;
         mend::mend(&mut model)?;
+        number_outputs(&mut model, graph)?;
         declutter(&mut model)?;
         let inputs =
             model.input_outlets()?.iter().map(|o| model.node(o.node).name.clone()).collect();
@@ -619,6 +620,24 @@ fn compute_outputs(proto: &mut pb::ModelProto) {
     graph.node.extend(copies);
 }
 
+/// Outputs that are shapes get the integer type that the file declares.
+fn number_outputs(model: &mut TypedModel, graph: &pb::GraphProto) -> Result<()> {
+    use pb::tensor_proto::DataType;
+    let mut outlets = model.output_outlets()?.to_vec();
+    for (outlet, output) in outlets.iter_mut().zip(&graph.output) {
+        if model.outlet_fact(*outlet)?.datum_type == DatumType::TDim {
+            let declared = port_type(output).map(|(code, _)| code);
+            let to = match declared == Some(DataType::Int32 as i32) {
+                true => DatumType::I32,
+                false => DatumType::I64,
+            };
+            let name = model.unique_name(&output.name);
+            *outlet = model.wire_node(name, ops::cast::cast(to), &[*outlet])?[0];
+        }
+    }
+    model.select_output_outlets(&outlets)
+}
+
 /// ConstantOfShape without a value fills with float32 zeros (ONNX); tract would take float64.
 fn name_default_fill(proto: &mut pb::ModelProto) {
     let nodes = proto.graph.iter_mut().flat_map(|g| &mut g.node);
@@ -672,22 +691,63 @@ fn name_unknown_dims(proto: &mut pb::ModelProto) {
         for (axis, dim) in tensor.shape.iter_mut().flat_map(|s| &mut s.dim).enumerate() {
             let name = match &dim.value {
                 Some(DimValue::DimValue(n)) if *n > 0 => continue,
-                Some(DimValue::DimParam(name)) if !name.is_empty() && name != "?" => {
-                    let word: String = name
-                        .chars()
-                        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-                        .collect();
-                    if word.starts_with(|c: char| c.is_ascii_digit() || c == '_') {
-                        format!("d{word}")
-                    } else {
-                        word
-                    }
-                }
+                Some(DimValue::DimParam(name)) if !name.is_empty() && name != "?" => symbol(name),
                 _ if axis == 0 => "N".to_string(),
                 _ => format!("d{i}_{axis}"),
             };
             dim.value = Some(DimValue::DimParam(name));
         }
+    }
+}
+
+/// The symbol for a dimension's name: letters, digits and `_`, a letter first.
+fn symbol(name: &str) -> String {
+    let as_word = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let word: String = name.chars().map(as_word).collect();
+    match word.starts_with(|c: char| c.is_ascii_digit() || c == '_') {
+        true => format!("d{word}"),
+        false => word,
+    }
+}
+
+/// Gives the dimension `name` of the inputs of a [`decode`]d model the size `size`.
+///
+/// # Errors
+/// Names the dimensions that the model has, where `name` is none of them.
+pub fn set_dimension(proto: &mut pb::ModelProto, name: &str, size: usize) -> Result<()> {
+    use pb::tensor_shape_proto::dimension::Value;
+    let graph = proto.graph.as_mut().context("it holds no graph")?;
+    let size = i64::try_from(size)?;
+    let mut names = BTreeSet::new();
+    let mut found = false;
+    let ports = graph.input.iter_mut().map(|port| (port, true));
+    let others = graph.output.iter_mut().chain(&mut graph.value_info).map(|port| (port, false));
+    for (port, is_input) in ports.chain(others) {
+        let Some(pb::type_proto::Value::TensorType(tensor)) =
+            port.r#type.as_mut().and_then(|t| t.value.as_mut())
+        else {
+            continue;
+        };
+        for dim in tensor.shape.iter_mut().flat_map(|s| &mut s.dim) {
+            let Some(Value::DimParam(param)) = &dim.value else { continue };
+            if symbol(param) == symbol(name) {
+                found |= is_input;
+                dim.value = Some(Value::DimValue(size));
+            } else if is_input {
+                names.insert(param.clone());
+            }
+        }
+    }
+    ensure!(found, unknown_dimension(name, names));
+    Ok(())
+}
+
+/// Says which dimensions there are instead of `name`.
+pub fn unknown_dimension(name: &str, names: impl IntoIterator<Item = String>) -> String {
+    let names: Vec<String> = names.into_iter().map(|n| format!("'{n}'")).collect();
+    match names.is_empty() {
+        true => format!("no dimension '{name}' can be set: the inputs' shapes are fixed"),
+        false => format!("the inputs have no dimension '{name}'; there are {}", names.join(", ")),
     }
 }
 

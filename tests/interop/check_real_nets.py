@@ -24,7 +24,7 @@ import onnxruntime
 from litert_process import LitertProcess
 from mnist import FIXTURES
 from PIL import Image
-from peers import TfliteFile
+from peers import TfliteFile, litert_interpreter, silent_stderr
 from readme import write_block
 from report import Report, at_most, equal
 
@@ -42,7 +42,7 @@ TRANSPOSES = dict.fromkeys(light_nets.NAMES, 1) | {"shufflenet": 20, "squeezenet
 MEMORY = {"resnet50": 8, "vgg19": 8}
 SECONDS = {"resnet50": 4.0}
 # Nets that are refused today; each must be, with this in its reason.
-REFUSED = {"magika": "BroadcastTo"}
+REFUSED = {}
 PHOTOS = {"mushroom": range(947, 948), "coffee": range(967, 968), "chelsea": range(281, 286)}  # ImageNet: 281 to 285 are domestic cats
 
 
@@ -258,6 +258,37 @@ def check_net(report, mlctl, net, folder, litert, long):
     return row
 
 
+def check_set_dimensions(report, mlctl, folder):
+    """`--set` on an ONNX file, and on the .tflite made of it: what is set is fixed, what is not can be resized."""
+    source = FIXTURES / "models/pnet.onnx"
+    session = onnxruntime.InferenceSession(str(source), providers=["CPUExecutionProvider"])
+    out, again = folder / "set.tflite", folder / "set-again.tflite"
+
+    def converted(path, to, *arguments):
+        subprocess.run([mlctl, "convert", path, "-o", to, "-q", *arguments], check=True, capture_output=True)
+        return [int(d) for d in litert_interpreter(to).get_input_details()[0]["shape_signature"]]
+
+    def difference(path, shapes):
+        interpreter, worst = litert_interpreter(path), 0.0
+        (given,) = interpreter.get_input_details()
+        for n, h, w in shapes:
+            pixels = faces(list(PHOTOS)[:n], w, h)
+            with silent_stderr():
+                interpreter.resize_tensor_input(given["index"], pixels.shape)
+                interpreter.allocate_tensors()
+            interpreter.set_tensor(given["index"], pixels)
+            interpreter.invoke()
+            got = {o["name"]: interpreter.get_tensor(o["index"]) for o in interpreter.get_output_details()}
+            names = [o.name for o in session.get_outputs()]
+            worst = max(worst, relative_difference(dict(zip(names, session.run(None, {"input_1": pixels}))), got))
+        return worst
+
+    report.check("--set M1=40: input", lambda: converted(source, out, "--set", "M1=40"), equal([-1, 40, -1, 3]))
+    report.check("--set M1=40: relative difference at two sizes", lambda: difference(out, [(1, 40, 56), (3, 40, 24)]), at_most(1e-5))
+    report.check("--set d2=56 on that file: input", lambda: converted(out, again, "--set", "d2=56"), equal([-1, 40, 56, 3]))
+    report.check("--set d2=56 on that file: relative difference at two batches", lambda: difference(again, [(1, 40, 56), (3, 40, 56)]), at_most(1e-5))
+
+
 def table(rows):
     columns = max(rows, key=len).keys()
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
@@ -276,6 +307,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="mlctl-real-nets-") as folder:
         chosen = nets(lambda name: re.search(options.only, name), options.long)
         rows = [check_net(report, options.mlctl.resolve(), net, Path(folder), litert, options.long) for net in chosen]
+        if re.search(options.only, "--set"):
+            check_set_dimensions(report, options.mlctl.resolve(), Path(folder))
     litert.stop()
     print(table(rows))
     if options.write_table:

@@ -1,23 +1,30 @@
 //! ONNX operators that tract lacks or takes for something else, built for its registry.
 
+mod cast;
 mod conv_transpose;
 mod pool;
+mod slice;
 mod upsample;
 
 pub use pool::MaxPoolIndices;
 
 use super::*;
-use tract_onnx::model::OnnxOpRegister;
+use tract_onnx::model::{OnnxOpRegister, ParsingContext};
 use tract_onnx::tract_hir::ops::cnn::PaddingSpec;
 
 type Built = (Box<dyn InferenceOp>, Vec<String>);
 
+/// What the parser makes of a node: an op, and values that the node takes from outer graphs.
+type Parsed = TractResult<Built>;
+
 /// Adds the operators to tract's registry, in place of its own.
 pub fn register(registry: &mut OnnxOpRegister) {
+    registry.insert("Cast", cast::parse);
     registry.insert("ConvTranspose", conv_transpose::conv_transpose);
     registry.insert("GlobalLpPool", pool::global_lp_pool);
     registry.insert("LpPool", pool::lp_pool);
     registry.insert("MaxPool", pool::max_pool);
+    registry.insert("Slice", slice::parse);
     registry.insert("Upsample", upsample::upsample);
 }
 

@@ -6,6 +6,7 @@
 mod activation;
 mod cast;
 mod compose;
+mod control;
 mod conv;
 mod elementwise;
 mod gather;
@@ -18,6 +19,7 @@ mod pad;
 mod permutation;
 mod pool;
 mod raise_context;
+mod recurrent;
 mod reduce;
 mod reshape_passage;
 mod resize;
@@ -55,7 +57,7 @@ use std::sync::Arc;
 /// reason why a known op cannot be expressed.
 type Lowering = fn(&mut LowerContext, &TypedNode) -> Result<Option<()>>;
 
-const LOWERINGS: [Lowering; 17] = [
+const LOWERINGS: [Lowering; 19] = [
     conv::lower,
     pool::lower,
     max_pool_indices::lower,
@@ -73,6 +75,8 @@ const LOWERINGS: [Lowering; 17] = [
     reduce::lower,
     shape::lower,
     cast::lower,
+    recurrent::lower,
+    control::lower,
 ];
 
 /// Lowers one tract node.
@@ -93,6 +97,7 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     match family(&node.op) {
         Family::Activation => activation::raise(ctx, node),
         Family::Cast => cast::raise(ctx, node),
+        Family::Control => control::raise(ctx, node),
         Family::Conv => conv::raise(ctx, node),
         Family::Elementwise => elementwise::raise(ctx, node),
         Family::Gather => gather::raise(ctx, node),
@@ -133,7 +138,7 @@ pub fn read(op: &TfliteOp) -> Result<LiteOp> {
         return Ok(LiteOp::Custom { code: code.clone(), options: options.clone() });
     }
     type Reader = fn(&TfliteOp) -> Result<Option<LiteOp>>;
-    const READERS: [Reader; 14] = [
+    const READERS: [Reader; 15] = [
         conv::read,
         pool::read,
         slice::read,
@@ -148,6 +153,7 @@ pub fn read(op: &TfliteOp) -> Result<LiteOp> {
         reduce::read,
         shape::read,
         cast::read,
+        control::read,
     ];
     for reader in READERS {
         if let Some(lite) = reader(op)? {
@@ -162,6 +168,7 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     match family(&node.op) {
         Family::Activation => activation::write(graph, node),
         Family::Cast => cast::write(graph, node),
+        Family::Control => control::write(&node.op),
         Family::Conv => conv::write(graph, node),
         Family::Elementwise => elementwise::write(graph, node),
         Family::Gather => gather::write(graph, node),
@@ -205,13 +212,14 @@ pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<P
         Family::Shape => shape::permute(graph, node, permutation),
         Family::Slice => slice::permute(graph, node, permutation),
         Family::Softmax => softmax::permute(graph, node, permutation),
-        Family::Custom => None,
+        Family::Control | Family::Custom => None,
     }
 }
 
 enum Family {
     Activation,
     Cast,
+    Control,
     Conv,
     Custom,
     Elementwise,
@@ -271,8 +279,10 @@ fn family(op: &LiteOp) -> Family {
         | LiteOp::SplitV
         | LiteOp::Slice
         | LiteOp::StridedSlice { .. }
-        | LiteOp::Reverse => Family::Slice,
+        | LiteOp::Reverse
+        | LiteOp::DynamicUpdateSlice => Family::Slice,
         LiteOp::Softmax { .. } | LiteOp::LogSoftmax => Family::Softmax,
+        LiteOp::While { .. } | LiteOp::If { .. } => Family::Control,
         LiteOp::Custom { .. } => Family::Custom,
     }
 }

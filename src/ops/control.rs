@@ -4,7 +4,7 @@ use super::*;
 use crate::format::tflite::{IfOptions, WhileOptions};
 use crate::tract::TypedFact;
 use crate::tract::guard;
-use crate::tract::typed_ops::{Body, While, build_loop};
+use crate::tract::typed_ops::{Body, If, While, build_loop};
 use anyhow::bail;
 
 /// Element type and shape of a value that goes into a subgraph.
@@ -88,10 +88,6 @@ impl<'a> LowerContext<'a> {
     }
 }
 
-pub fn lower(_ctx: &mut LowerContext, _node: &TypedNode) -> Result<Option<()>> {
-    Ok(None)
-}
-
 impl RaiseContext<'_> {
     /// Subgraph `index` on values of these facts.
     fn raise_body(&self, index: usize, facts: &[TypedFact]) -> Result<TypedModel> {
@@ -159,7 +155,24 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             let outlets = ctx.wire_all(name, op, &inputs)?;
             ctx.finish_all(node, &outlets)
         }
-        LiteOp::If { .. } => bail!("not yet"),
+        LiteOp::If { then_branch, else_branch } => {
+            let condition = ctx.input(node, 0)?;
+            let is_one = ctx.model.outlet_fact(condition)?.shape.volume() == TDim::from(1);
+            ensure!(is_one, "'{name}': a condition of many values");
+            let mut inputs = vec![condition];
+            let mut facts = vec![];
+            for place in 1..node.inputs.len() {
+                let outlet = ctx.argument(node, place, then_branch)?;
+                inputs.push(outlet);
+                facts.push(ctx.model.outlet_fact(outlet)?.without_value());
+            }
+            let branches =
+                [ctx.raise_body(then_branch, &facts)?, ctx.raise_body(else_branch, &facts)?];
+            let reads: Vec<usize> = (1..inputs.len()).collect();
+            let op = If::new(&ctx.model.symbols, branches, [reads.clone(), reads])?;
+            let outlets = ctx.wire_all(name, op, &inputs)?;
+            ctx.finish_all(node, &outlets)
+        }
         _ => bail!("{} runs no subgraph", node.op.name()),
     }
 }

@@ -4,6 +4,7 @@
 //! files. Matching on `LiteOp` has no `_ =>` arm, so the compiler lists what a new op still lacks.
 
 mod activation;
+mod branch_and_loop;
 mod cast;
 mod compose;
 mod control;
@@ -76,7 +77,7 @@ const LOWERINGS: [Lowering; 19] = [
     shape::lower,
     cast::lower,
     recurrent::lower,
-    control::lower,
+    branch_and_loop::lower,
 ];
 
 /// Lowers one tract node.

@@ -122,11 +122,3 @@ pub(super) fn last_fact(first: &TypedFact, open: &OpenDims) -> TypedFact {
     }
     fact
 }
-
-/// A source of `model` with the fact's value as a constant, if it has one.
-pub fn replace_source(model: &mut TypedModel, input: usize, value: Arc<Tensor>) -> TractResult<()> {
-    let source = model.inputs.remove(input);
-    let fact = TypedFact::try_from(value.clone())?;
-    model.nodes[source.node].op = Box::new(ops::konst::Const::new(value)?);
-    model.set_outlet_fact(source, fact)
-}

@@ -2,9 +2,11 @@
 
 mod activation_gradient;
 mod assume_shape;
-mod body;
 mod binary;
+mod body;
+mod conditional;
 mod gemm;
+mod loop_op;
 mod loss;
 mod recurrent;
 mod sgd;
@@ -18,8 +20,10 @@ pub use binary::{
     Atan2, Multiply, Power, Remainder, ShiftLeft, ShiftRight, ShiftRightWithin, atan2, multiply,
     power, remainder, shift_right_within,
 };
-pub use body::{Body, OpenDims, build_loop, replace_source};
+pub use body::{Body, OpenDims, build_loop};
+pub use conditional::If;
 pub use gemm::{Gemm, PackedWeights};
+pub use loop_op::Loop;
 pub use loss::{LossFunction, LossWithGradient};
 pub use recurrent::{Cell, CellActivation, Direction, Recurrent};
 pub use sgd::SgdUpdate;

@@ -65,6 +65,7 @@ fn cases() -> Vec<Case> {
     softmax_cases(&mut cases);
     reduce_cases(&mut cases);
     shape_cases(&mut cases);
+    update_cases(&mut cases);
     cutting_cases(&mut cases);
     integer_cases(&mut cases);
     for place in [Place::AsInput, Place::AsConstant] {
@@ -504,6 +505,20 @@ fn integer_cases(cases: &mut Vec<Case>) {
     add(cases, "ATAN2", op, vec![Given(y), Given(x)], expected);
 }
 
+fn update_cases(cases: &mut Vec<Case>) {
+    // a start from where the update would reach out is moved inside
+    for (name, start, place) in [("", [1, 2], [1, 2]), (" beyond the end", [9, -4], [3, 0])] {
+        let (x, update) = (varied(&[5, 4], -9.0, 9.0), scrambled(&[2, 2], -9.0, 9.0));
+        let mut expected = x.clone();
+        for (i, &value) in update.values.iter().enumerate() {
+            expected.values[(place[0] + i / 2) * 4 + place[1] + i % 2] = value;
+        }
+        let operands = vec![Given(x), Given(update), Integers(start.to_vec())];
+        let name = format!("dynamic update slice{name}");
+        add(cases, &name, LiteOp::DynamicUpdateSlice, operands, expected);
+    }
+}
+
 /// Values spread over the interval, each float32 exactly.
 fn varied(shape: &[usize], low: f64, high: f64) -> Nd {
     let count: usize = shape.iter().product();
@@ -883,7 +898,8 @@ fn an_operator_asks_for_the_version_that_it_needs() {
 enum Judge {
     /// A case here.
     Case(&'static str),
-    /// ONNX ops that become it: tests/interop/check_onnx_ops.py and the ONNX backend's node tests.
+    /// ONNX ops that become it: tests/interop/check_onnx_ops.py, check_onnx_recurrent.py and the ONNX backend's
+    /// node tests.
     Onnx,
     /// It has no meaning here.
     Nobody,
@@ -912,6 +928,7 @@ fn judge(op: &LiteOp) -> Judge {
         LiteOp::Fill => Judge::Case("Fill"),
         LiteOp::DepthToSpace { .. } => Judge::Case("DepthToSpace"),
         LiteOp::SpaceToDepth { .. } => Judge::Case("SpaceToDepth"),
+        LiteOp::DynamicUpdateSlice => Judge::Case("DynamicUpdateSlice"),
         LiteOp::Conv2D { .. }
         | LiteOp::DepthwiseConv2D { .. }
         | LiteOp::Conv3D { .. }
@@ -940,13 +957,15 @@ fn judge(op: &LiteOp) -> Judge {
         | LiteOp::Range
         | LiteOp::ResizeBilinear { .. }
         | LiteOp::ResizeNearest { .. }
-        | LiteOp::Cast => Judge::Onnx,
+        | LiteOp::Cast
+        | LiteOp::While { .. }
+        | LiteOp::If { .. } => Judge::Onnx,
         LiteOp::Custom { .. } => Judge::Nobody,
     }
 }
 
 /// As many as [`judge`] names.
-const JUDGED_BY_CASES: usize = 21;
+const JUDGED_BY_CASES: usize = 22;
 
 #[test]
 fn every_op_has_a_case_under_a_name_of_its_own() {

@@ -262,6 +262,8 @@ pub enum LiteOp {
     },
     /// inputs `[x, axes (int32)]`.
     Reverse,
+    /// inputs `[x, update, start (rank)]`: x with the update written over it, wholly inside.
+    DynamicUpdateSlice,
     /// inputs `[x, indices]`.
     Gather {
         axis: i32,
@@ -301,6 +303,16 @@ pub enum LiteOp {
     Cast,
     /// Integer, or float16 constant, to float32.
     Dequantize,
+    /// Any number of states: the subgraph `body` runs on them for as long as `condition` of them holds.
+    While {
+        condition: usize,
+        body: usize,
+    },
+    /// inputs `[condition (bool), …]`: the rest goes into one of two subgraphs.
+    If {
+        then_branch: usize,
+        else_branch: usize,
+    },
     /// An operation that the vocabulary does not know, kept as it came.
     Custom {
         code: String,
@@ -364,6 +376,7 @@ impl LiteOp {
             LiteOp::Pad => "PAD",
             LiteOp::MirrorPad { .. } => "MIRROR_PAD",
             LiteOp::Reverse => "REVERSE_V2",
+            LiteOp::DynamicUpdateSlice => "DYNAMIC_UPDATE_SLICE",
             LiteOp::Gather { .. } => "GATHER",
             LiteOp::GatherNd => "GATHER_ND",
             LiteOp::ScatterNd => "SCATTER_ND",
@@ -376,8 +389,21 @@ impl LiteOp {
             LiteOp::SpaceToDepth { .. } => "SPACE_TO_DEPTH",
             LiteOp::Cast => "CAST",
             LiteOp::Dequantize => "DEQUANTIZE",
+            LiteOp::While { .. } => "WHILE",
+            LiteOp::If { .. } => "IF",
             LiteOp::Custom { code, .. } => code,
         }
+    }
+
+    /// The subgraphs that this op runs.
+    pub fn subgraphs(&self) -> Vec<usize> {
+        if let LiteOp::While { condition, body } = self {
+            return vec![*condition, *body];
+        }
+        if let LiteOp::If { then_branch, else_branch } = self {
+            return vec![*then_branch, *else_branch];
+        }
+        vec![]
     }
 
     /// The activation this op can carry, for fusing; `None` if it carries none at all.
@@ -425,6 +451,7 @@ impl LiteOp {
             | LiteOp::Pad
             | LiteOp::MirrorPad { .. }
             | LiteOp::Reverse
+            | LiteOp::DynamicUpdateSlice
             | LiteOp::Gather { .. }
             | LiteOp::GatherNd
             | LiteOp::ScatterNd
@@ -437,6 +464,8 @@ impl LiteOp {
             | LiteOp::SpaceToDepth { .. }
             | LiteOp::Cast
             | LiteOp::Dequantize
+            | LiteOp::While { .. }
+            | LiteOp::If { .. }
             | LiteOp::Custom { .. } => None,
         }
     }

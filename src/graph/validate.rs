@@ -11,8 +11,11 @@ impl Model {
     pub fn validate(&self) -> Result<()> {
         ensure!(!self.subgraphs.is_empty(), "the model has no graph");
         for (i, graph) in self.subgraphs.iter().enumerate() {
-            graph.validate().with_context(|| format!("subgraph {i} '{}'", graph.name))?;
+            let at = || format!("subgraph {i} '{}'", graph.name);
+            graph.validate().with_context(at)?;
+            graph.nodes.iter().try_for_each(|node| self.validate_call(node)).with_context(at)?;
         }
+        self.validate_nesting()?;
         for signature in &self.signatures {
             let graph = self.subgraphs.get(signature.subgraph).with_context(|| {
                 format!("signature '{}' names a missing subgraph", signature.key)
@@ -32,6 +35,58 @@ impl Model {
                 );
             }
         }
+        Ok(())
+    }
+
+    /// The subgraphs that a node runs are there, and take and give what it does.
+    fn validate_call(&self, node: &Node) -> Result<()> {
+        let name = node.op.name();
+        for index in node.op.subgraphs() {
+            let callee = self.subgraphs.get(index);
+            let callee =
+                callee.with_context(|| format!("{name} runs the missing subgraph {index}"))?;
+            ensure!(index != 0, "{name} runs the entry graph");
+            let (given, wanted) = match node.op {
+                LiteOp::If { .. } => (node.inputs.len().saturating_sub(1), node.outputs.len()),
+                _ => (node.inputs.len(), node.outputs.len()),
+            };
+            let is_condition =
+                matches!(node.op, LiteOp::While { condition, .. } if condition == index);
+            let wanted = if is_condition { 1 } else { wanted };
+            ensure!(
+                callee.inputs.len() == given && callee.outputs.len() == wanted,
+                "{name} gives subgraph {index} {given} values for {wanted}; it takes {} and gives {}",
+                callee.inputs.len(),
+                callee.outputs.len()
+            );
+            ensure!(node.inputs.iter().all(Option::is_some), "{name} lacks an input");
+        }
+        if let LiteOp::While { condition, body } = node.op {
+            ensure!(condition != body, "{name} has one subgraph as condition and body");
+            ensure!(node.inputs.len() == node.outputs.len(), "{name} changes the number of states");
+        }
+        Ok(())
+    }
+
+    /// No subgraph runs itself, and few run inside each other.
+    fn validate_nesting(&self) -> Result<()> {
+        const MAX_DEPTH: usize = 16;
+        let callees = |graph: &Subgraph| -> Vec<usize> {
+            graph.nodes.iter().flat_map(|node| node.op.subgraphs()).collect()
+        };
+        let callees: Vec<Vec<usize>> = self.subgraphs.iter().map(callees).collect();
+        // the longest chain that begins at each graph; one round for each link
+        let mut depths = vec![1; callees.len()];
+        for _ in 0..=MAX_DEPTH {
+            for graph in 0..callees.len() {
+                let below = callees[graph].iter().map(|&callee| depths[callee]).max();
+                depths[graph] = below.unwrap_or(0) + 1;
+            }
+        }
+        ensure!(
+            depths.iter().all(|&depth| depth <= MAX_DEPTH),
+            "subgraphs run each other more than {MAX_DEPTH} deep, or in a circle"
+        );
         Ok(())
     }
 }

@@ -16,10 +16,36 @@ use anyhow::{Context, Result, bail, ensure};
 /// # Errors
 /// Every op that TFLite cannot express, together.
 pub fn lower(model: &TypedModel, inputs: &[String], outputs: &[String]) -> Result<Model> {
-    let mut ctx = LowerContext::new(model);
+    let mut ctx = LowerContext::new(model, lower_nodes);
     for (&outlet, name) in model.input_outlets()?.iter().zip(inputs) {
         ctx.add_input(outlet, name).with_context(|| format!("input '{name}'"))?;
     }
+    lower_nodes(&mut ctx)?;
+    for (&outlet, name) in model.output_outlets()?.iter().zip(outputs) {
+        ctx.add_output(outlet, name).with_context(|| format!("output '{name}'"))?;
+    }
+    let mut graphs = ctx.into_graphs();
+    graphs.iter_mut().for_each(names::restore_value_names);
+    let graph = &mut graphs[0];
+    graph.name = "main".into();
+    let named =
+        |ids: &[usize], names: &[String]| names.iter().cloned().zip(ids.iter().copied()).collect();
+    let signature = Signature {
+        key: "serving_default".into(),
+        subgraph: 0,
+        inputs: named(&graph.inputs, inputs),
+        outputs: named(&graph.outputs, outputs),
+    };
+    Ok(Model {
+        description: format!("mlctl {}", env!("CARGO_PKG_VERSION")),
+        subgraphs: graphs,
+        signatures: vec![signature],
+        metadata: vec![],
+    })
+}
+
+fn lower_nodes(ctx: &mut LowerContext) -> Result<()> {
+    let model = ctx.model;
     let mut unsupported = vec![];
     let mut missing = false;
     for id in model.eval_order()? {
@@ -33,7 +59,7 @@ pub fn lower(model: &TypedModel, inputs: &[String], outputs: &[String]) -> Resul
             missing = true;
             continue;
         }
-        if let Err(reason) = ops::lower(&mut ctx, node) {
+        if let Err(reason) = ops::lower(ctx, node) {
             unsupported.push(UnsupportedOp {
                 node: node.name.clone(),
                 op: node.op.name().to_string(),
@@ -47,27 +73,7 @@ pub fn lower(model: &TypedModel, inputs: &[String], outputs: &[String]) -> Resul
         bail!(UnsupportedOps { ops: unsupported, incomplete: missing });
     }
     ensure!(!missing, "a value of the graph is never computed");
-
-    for (&outlet, name) in model.output_outlets()?.iter().zip(outputs) {
-        ctx.add_output(outlet, name).with_context(|| format!("output '{name}'"))?;
-    }
-    let mut graph = ctx.into_graph();
-    names::restore_value_names(&mut graph);
-    graph.name = "main".into();
-    let named =
-        |ids: &[usize], names: &[String]| names.iter().cloned().zip(ids.iter().copied()).collect();
-    let signature = Signature {
-        key: "serving_default".into(),
-        subgraph: 0,
-        inputs: named(&graph.inputs, inputs),
-        outputs: named(&graph.outputs, outputs),
-    };
-    Ok(Model {
-        description: format!("mlctl {}", env!("CARGO_PKG_VERSION")),
-        subgraphs: vec![graph],
-        signatures: vec![signature],
-        metadata: vec![],
-    })
+    Ok(())
 }
 
 /// No value may have more elements than this, 4 GB of float32.

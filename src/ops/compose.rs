@@ -181,6 +181,9 @@ impl LowerContext<'_> {
             return Ok(self.add_i32_constant(name, &[i32::try_from(n)?]));
         }
         let one = [TDim::from(1)];
+        if let Some(&told) = self.told_dims.get(&dim.to_string()) {
+            return Ok(told);
+        }
         let text = Dim::Symbol(dim.to_string());
         let found = self.graph.tensors.iter().enumerate().find_map(|(id, tensor)| {
             let axis = tensor.shape.iter().position(|d| *d == text)?;

@@ -2,19 +2,30 @@
 
 use super::*;
 
+/// Lowers all nodes of a context's model.
+pub type LowerWalk = fn(&mut LowerContext) -> Result<()>;
+
 /// What a lowering may see and do: tract's graph to read, the lite graph to build.
 pub struct LowerContext<'a> {
     pub model: &'a TypedModel,
     pub graph: Subgraph,
-    tensors: HashMap<OutletId, TensorId>,
-    names: HashSet<String>,
+    /// The subgraphs that nodes run; the first is the model's subgraph 1.
+    pub(super) bodies: Vec<Subgraph>,
+    /// Dimensions that a subgraph is told by inputs, int32 `[1]`.
+    pub(super) told_dims: HashMap<String, TensorId>,
+    pub(super) walk: LowerWalk,
+    pub(super) tensors: HashMap<OutletId, TensorId>,
+    pub(super) names: HashSet<String>,
 }
 
 impl<'a> LowerContext<'a> {
-    pub fn new(model: &'a TypedModel) -> LowerContext<'a> {
+    pub fn new(model: &'a TypedModel, walk: LowerWalk) -> LowerContext<'a> {
         LowerContext {
             model,
             graph: Subgraph::default(),
+            bodies: vec![],
+            told_dims: HashMap::new(),
+            walk,
             tensors: HashMap::new(),
             names: HashSet::new(),
         }
@@ -115,8 +126,9 @@ impl<'a> LowerContext<'a> {
         })
     }
 
-    pub fn into_graph(self) -> Subgraph {
-        self.graph
+    /// The graph, then the subgraphs that its nodes run.
+    pub fn into_graphs(self) -> Vec<Subgraph> {
+        std::iter::once(self.graph).chain(self.bodies).collect()
     }
 
     pub fn add_constant(&mut self, name: &str, value: &tract::Tensor) -> Result<TensorId> {
@@ -258,7 +270,7 @@ impl<'a> LowerContext<'a> {
         self.emit(name, LiteOp::Transpose, &[tensor, constant], element, &shape)
     }
 
-    fn free_name(&mut self, wanted: &str) -> String {
+    pub(super) fn free_name(&mut self, wanted: &str) -> String {
         let mut name = wanted.to_string();
         let mut suffix = 0;
         while !self.names.insert(name.clone()) {

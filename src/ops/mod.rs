@@ -4,9 +4,11 @@
 //! files. Matching on `LiteOp` has no `_ =>` arm, so the compiler lists what a new op still lacks.
 
 mod activation;
+mod branch_and_loop;
 mod cast;
 mod compose;
 mod constants;
+mod control;
 mod conv;
 mod elementwise;
 mod gather;
@@ -20,6 +22,7 @@ mod pad;
 mod permutation;
 mod pool;
 mod raise_context;
+mod recurrent;
 mod reduce;
 mod reshape_passage;
 mod resize;
@@ -60,7 +63,7 @@ use std::sync::Arc;
 /// reason why a known op cannot be expressed.
 type Lowering = fn(&mut LowerContext, &TypedNode) -> Result<Option<()>>;
 
-const LOWERINGS: [Lowering; 18] = [
+const LOWERINGS: [Lowering; 20] = [
     conv::lower,
     pool::lower,
     max_pool_indices::lower,
@@ -79,6 +82,8 @@ const LOWERINGS: [Lowering; 18] = [
     reduce::lower,
     shape::lower,
     cast::lower,
+    recurrent::lower,
+    branch_and_loop::lower,
 ];
 
 /// Lowers one tract node.
@@ -99,6 +104,7 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     match family(&node.op) {
         Family::Activation => activation::raise(ctx, node),
         Family::Cast => cast::raise(ctx, node),
+        Family::Control => control::raise(ctx, node),
         Family::Conv => conv::raise(ctx, node),
         Family::Elementwise => elementwise::raise(ctx, node),
         Family::Gather => gather::raise(ctx, node),
@@ -139,7 +145,7 @@ pub fn read(op: &TfliteOp) -> Result<LiteOp> {
         return Ok(LiteOp::Custom { code: code.clone(), options: options.clone() });
     }
     type Reader = fn(&TfliteOp) -> Result<Option<LiteOp>>;
-    const READERS: [Reader; 14] = [
+    const READERS: [Reader; 15] = [
         conv::read,
         pool::read,
         slice::read,
@@ -154,6 +160,7 @@ pub fn read(op: &TfliteOp) -> Result<LiteOp> {
         reduce::read,
         shape::read,
         cast::read,
+        control::read,
     ];
     for reader in READERS {
         if let Some(lite) = reader(op)? {
@@ -168,6 +175,7 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     match family(&node.op) {
         Family::Activation => activation::write(graph, node),
         Family::Cast => cast::write(graph, node),
+        Family::Control => control::write(&node.op),
         Family::Conv => conv::write(graph, node),
         Family::Elementwise => elementwise::write(graph, node),
         Family::Gather => gather::write(graph, node),
@@ -211,13 +219,14 @@ pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<P
         Family::Shape => shape::permute(graph, node, permutation),
         Family::Slice => slice::permute(graph, node, permutation),
         Family::Softmax => softmax::permute(graph, node, permutation),
-        Family::Custom => None,
+        Family::Control | Family::Custom => None,
     }
 }
 
 enum Family {
     Activation,
     Cast,
+    Control,
     Conv,
     Custom,
     Elementwise,
@@ -277,8 +286,10 @@ fn family(op: &LiteOp) -> Family {
         | LiteOp::SplitV
         | LiteOp::Slice
         | LiteOp::StridedSlice { .. }
-        | LiteOp::Reverse => Family::Slice,
+        | LiteOp::Reverse
+        | LiteOp::DynamicUpdateSlice => Family::Slice,
         LiteOp::Softmax { .. } | LiteOp::LogSoftmax => Family::Softmax,
+        LiteOp::While { .. } | LiteOp::If { .. } => Family::Control,
         LiteOp::Custom { .. } => Family::Custom,
     }
 }

@@ -2,9 +2,14 @@
 
 use super::*;
 
+/// Raises all nodes of a context's graph.
+pub type RaiseWalk = fn(&mut RaiseContext) -> Result<()>;
+
 /// What a raise may see and do: the lite graph to read, tract's graph to build.
 pub struct RaiseContext<'a> {
     pub graph: &'a Subgraph,
+    pub(super) subgraphs: &'a [Subgraph],
+    pub(super) walk: RaiseWalk,
     pub model: TypedModel,
     outlets: Vec<Option<OutletId>>,
     /// Names of nodes, and how many others were made from each.
@@ -12,9 +17,14 @@ pub struct RaiseContext<'a> {
 }
 
 impl<'a> RaiseContext<'a> {
-    pub fn new(graph: &'a Subgraph) -> RaiseContext<'a> {
+    pub fn new(
+        graph: &'a Subgraph,
+        subgraphs: &'a [Subgraph],
+        walk: RaiseWalk,
+    ) -> RaiseContext<'a> {
         let outlets = vec![None; graph.tensors.len()];
-        RaiseContext { graph, model: TypedModel::default(), outlets, names: HashMap::new() }
+        let (model, names) = (TypedModel::default(), HashMap::new());
+        RaiseContext { graph, subgraphs, walk, model, outlets, names }
     }
 
     /// Which outlet each tensor became.

@@ -40,6 +40,8 @@ pub fn oldest_runtime(builtin: Op, version: i32) -> (u32, u32, u32) {
         (Op::DEQUANTIZE, 5) => (2, 7, 0),
         (Op::DEQUANTIZE, 6) => (2, 18, 0),
         (Op::DIV, 2) => (2, 3, 0),
+        (Op::DYNAMIC_UPDATE_SLICE, 1) => (2, 9, 0),
+        (Op::DYNAMIC_UPDATE_SLICE, _) => (2, 17, 0),
         (Op::EQUAL, 4) => (2, 13, 0),
         (Op::EXP, 2) => (2, 12, 0),
         (Op::FILL, 2) => (2, 3, 0),

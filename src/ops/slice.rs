@@ -1,5 +1,5 @@
 //! Ops that cut and join along axes: CONCATENATION, PACK, UNPACK, SPLIT, SPLIT_V, SLICE, STRIDED_SLICE,
-//! REVERSE_V2.
+//! REVERSE_V2, DYNAMIC_UPDATE_SLICE.
 
 use super::compose::{constant_i32, i32_like, moved, passage, positive_axis};
 use super::*;
@@ -124,6 +124,7 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             ctx.unify(name, &mut inputs)?;
             let rank = ctx.shape(inputs[0])?.len();
             let axis = ctx.axis(node, *axis, rank)?;
+            align(ctx, name, axis, &mut inputs)?;
             let wire = ctx.wire(name, TypedConcat::new(axis), &inputs)?;
             let wire = super::activation::wire_fused(ctx, name, *activation, wire)?;
             ctx.finish(node, wire)
@@ -138,6 +139,7 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             for input in &mut inputs {
                 *input = ctx.wire(&format!("{name}/axis"), AxisOp::Add(axis), &[*input])?;
             }
+            align(ctx, name, axis, &mut inputs)?;
             let wire = ctx.wire(name, TypedConcat::new(axis), &inputs)?;
             ctx.finish(node, wire)
         }
@@ -212,8 +214,35 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             }
             ctx.finish(node, wire)
         }
+        LiteOp::DynamicUpdateSlice => {
+            let inputs: Vec<OutletId> =
+                (0..3).map(|i| ctx.input(node, i)).collect::<Result<_>>()?;
+            let start = ctx.cast(name, inputs[2], DatumType::I64)?;
+            let wire =
+                ctx.wire(name, tract::typed_ops::UpdateSlice, &[inputs[0], inputs[1], start])?;
+            ctx.finish(node, wire)
+        }
         other => bail!("{} does not cut or join", other.name()),
     }
+}
+
+/// What is joined has the same sizes but for `axis`, even where they are symbols of several names.
+fn align(ctx: &mut RaiseContext, name: &str, axis: usize, inputs: &mut [OutletId]) -> Result<()> {
+    let first = ctx.shape(inputs[0])?;
+    for input in inputs.iter_mut().skip(1) {
+        let mut shape = ctx.shape(*input)?;
+        let differ = |(i, (a, b)): (usize, (&TDim, &TDim))| {
+            i != axis && a != b && (a.to_i64().is_err() || b.to_i64().is_err())
+        };
+        if shape.len() == first.len() && shape.iter().zip(&first).enumerate().any(differ) {
+            let own = shape[axis].clone();
+            shape.clone_from(&first);
+            shape[axis] = own;
+            let op = tract::typed_ops::AssumeShape(shape.into_iter().collect());
+            *input = ctx.wire(&format!("{name}/part"), op, &[*input])?;
+        }
+    }
+    Ok(())
 }
 
 fn cut(
@@ -339,12 +368,13 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
             }
         }
         (BuiltinOperator::REVERSE_V2, _) => LiteOp::Reverse,
+        (BuiltinOperator::DYNAMIC_UPDATE_SLICE, _) => LiteOp::DynamicUpdateSlice,
         _ => return Ok(None),
     }))
 }
 
 pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
-    use ElementType::{Bool, I8, I16, I32, U8};
+    use ElementType::{Bool, F16, I8, I16, I32, U8};
     let element = input_element(graph, node, 0);
     let count = |n: usize| i32::try_from(n).context("more than 2^31 parts");
     Ok(match &node.op {
@@ -409,6 +439,11 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         LiteOp::Reverse => {
             let version = version_of(element, &[(I8, 3), (Bool, 2)]);
             TfliteOp::new(BuiltinOperator::REVERSE_V2, version, BuiltinOptions::ReverseV2)
+        }
+        LiteOp::DynamicUpdateSlice => {
+            let version = version_of(element, &[(F16, 3), (I16, 2)]);
+            let options = BuiltinOptions::DynamicUpdateSlice;
+            TfliteOp::new(BuiltinOperator::DYNAMIC_UPDATE_SLICE, version, options)
         }
         other => bail!("{} does not cut or join", other.name()),
     })

@@ -22,7 +22,7 @@ pub struct Raised {
 /// Names the node that cannot be computed here.
 pub fn raise(model: &Model) -> Result<Raised> {
     let graph = model.main();
-    let mut ctx = RaiseContext::new(graph);
+    let mut ctx = RaiseContext::new(graph, &model.subgraphs, raise_nodes);
     for &input in &graph.inputs {
         let tensor = &graph.tensors[input];
         let at = || format!("input '{}'", tensor.name);
@@ -35,9 +35,7 @@ pub fn raise(model: &Model) -> Result<Raised> {
         let outlet = ctx.add_source(&tensor.name, fact)?;
         ctx.set(input, outlet);
     }
-    for (i, node) in graph.nodes.iter().enumerate() {
-        ops::raise(&mut ctx, node).with_context(|| format!("node {i} ({})", node.op.name()))?;
-    }
+    raise_nodes(&mut ctx)?;
     let outputs = graph.outputs.iter().map(|&o| ctx.outlet(o)).collect::<Result<Vec<_>>>()?;
     ensure!(!outputs.is_empty(), "the graph has no outputs");
     let (mut model, outlets) = ctx.into_parts();
@@ -85,4 +83,11 @@ pub fn shapes_of_one_row(model: &Model) -> Result<Vec<Vec<Option<usize>>>> {
         None => Ok(tensor.shape.iter().map(Dim::known).collect()),
     });
     dims.collect()
+}
+
+fn raise_nodes(ctx: &mut RaiseContext) -> Result<()> {
+    for (i, node) in ctx.graph.nodes.iter().enumerate() {
+        ops::raise(ctx, node).with_context(|| format!("node {i} ({})", node.op.name()))?;
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Calls into tract with foreign bytes: a panic becomes an error, a hang ends at a deadline, hunger at a limit.
 
-use anyhow::{Result, anyhow, bail};
-use std::cell::RefCell;
+use anyhow::{Result, anyhow, bail, ensure};
+use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +11,31 @@ use std::time::{Duration, Instant};
 thread_local! {
     /// `Some` while this thread runs guarded code; then what its panic said.
     static GUARDED: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// When the loops of a graph that this thread runs must end.
+    static LOOPS_END: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// How long the loops of a graph may go on in one guarded call that sets no limit of its own.
+const LOOP_LIMIT: Duration = Duration::from_secs(120);
+
+/// What every turn of a graph's loop asks first.
+///
+/// # Errors
+/// The guarded call that this is part of has gone on for too long.
+pub fn check_loop() -> Result<()> {
+    let over = LOOPS_END.get().is_some_and(|end| Instant::now() > end);
+    ensure!(!over, "a loop of the graph does not end in the time that it has");
+    Ok(())
+}
+
+/// Runs `work` with loops that end after `limit`, or when those around it do.
+fn with_loop_limit<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
+    let outer = LOOPS_END.get();
+    let end = Instant::now() + limit;
+    LOOPS_END.set(Some(outer.map_or(end, |outer| outer.min(end))));
+    let result = work();
+    LOOPS_END.set(outer);
+    result
 }
 
 /// Runs `work` and turns a panic in it into an error that begins with `what`.
@@ -32,7 +57,7 @@ pub fn catch_panic<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
         }));
     });
     let outer = GUARDED.replace(Some(String::new()));
-    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    let result = with_loop_limit(LOOP_LIMIT, || panic::catch_unwind(AssertUnwindSafe(work)));
     let message = GUARDED.replace(outer).unwrap_or_default();
     result.unwrap_or_else(|_| {
         let reason = message.lines().skip(1).collect::<Vec<_>>().join(" ");
@@ -75,7 +100,7 @@ pub fn with_allowance<T: Send + 'static>(
     std::thread::Builder::new()
         .name("guarded".into())
         .stack_size(64 << 20)
-        .spawn(move || sender.send(catch_panic(&name, work)))?;
+        .spawn(move || sender.send(with_loop_limit(allowance.time, || catch_panic(&name, work))))?;
     loop {
         let left = allowance.time.saturating_sub(start.elapsed());
         match receiver.recv_timeout(left.min(INTERVAL)) {

@@ -2,6 +2,8 @@
 //!
 //! The bytes are hostile: everything tract would trust (sizes, names, order) is checked first.
 
+mod control;
+mod recurrent;
 mod weights;
 
 use super::*;
@@ -490,6 +492,12 @@ fn framework() -> &'static tract_onnx::Onnx {
         let mut onnx = tract_onnx::onnx();
         onnx_ops::register(&mut onnx.op_register);
         onnx.op_register.insert("Celu", celu::celu);
+        onnx.op_register.insert("RNN", recurrent::rnn);
+        onnx.op_register.insert("GRU", recurrent::gru);
+        onnx.op_register.insert("LSTM", recurrent::lstm);
+        onnx.op_register.insert("If", control::conditional);
+        onnx.op_register.insert("Loop", control::repeated);
+        onnx.op_register.insert("Scan", control::scanned);
         onnx.with_ignore_value_info(true).with_ignore_output_shapes(true)
     })
 }

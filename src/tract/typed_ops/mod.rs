@@ -1,21 +1,35 @@
 //! Typed ops that tract lacks, or has slower: our kernels inside tract's plan.
 
 mod activation_gradient;
+mod assume_shape;
 mod binary;
+mod body;
+mod conditional;
 mod gemm;
+mod loop_op;
 mod loss;
+mod recurrent;
 mod sgd;
 mod sum_rows;
+mod update_slice;
+mod while_loop;
 
 pub use activation_gradient::ActivationGradient;
+pub use assume_shape::AssumeShape;
 pub use binary::{
     Atan2, Multiply, Power, Remainder, ShiftLeft, ShiftRight, ShiftRightWithin, atan2, multiply,
     power, remainder, shift_right_within,
 };
+pub use body::{Body, OpenDims, build_loop};
+pub use conditional::If;
 pub use gemm::{Gemm, PackedWeights};
+pub use loop_op::Loop;
 pub use loss::{LossFunction, LossWithGradient};
+pub use recurrent::{Cell, CellActivation, Direction, Recurrent};
 pub use sgd::SgdUpdate;
 pub use sum_rows::SumRows;
+pub use update_slice::UpdateSlice;
+pub use while_loop::While;
 
 use super::*;
 

@@ -6,6 +6,7 @@
 mod activation;
 mod cast;
 mod compose;
+mod computed_slice;
 mod conv;
 mod elementwise;
 mod gather;
@@ -23,6 +24,7 @@ mod reshape_passage;
 mod resize;
 mod runtime_version;
 mod scatter;
+mod selection;
 mod shape;
 mod slice;
 mod softmax;
@@ -55,7 +57,7 @@ use std::sync::Arc;
 /// reason why a known op cannot be expressed.
 type Lowering = fn(&mut LowerContext, &TypedNode) -> Result<Option<()>>;
 
-const LOWERINGS: [Lowering; 17] = [
+const LOWERINGS: [Lowering; 18] = [
     conv::lower,
     pool::lower,
     max_pool_indices::lower,
@@ -63,6 +65,7 @@ const LOWERINGS: [Lowering; 17] = [
     pad::lower,
     gather::lower,
     scatter::lower,
+    selection::lower,
     normalize::lower,
     resize::lower,
     matmul::lower,
@@ -102,6 +105,7 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
         Family::Reduce => reduce::raise(ctx, node),
         Family::Resize => resize::raise(ctx, node),
         Family::Scatter => scatter::raise(ctx, node),
+        Family::Selection => selection::raise(ctx, node),
         Family::Shape => shape::raise(ctx, node),
         Family::Slice => slice::raise(ctx, node),
         Family::Softmax => softmax::raise(ctx, node),
@@ -133,13 +137,14 @@ pub fn read(op: &TfliteOp) -> Result<LiteOp> {
         return Ok(LiteOp::Custom { code: code.clone(), options: options.clone() });
     }
     type Reader = fn(&TfliteOp) -> Result<Option<LiteOp>>;
-    const READERS: [Reader; 14] = [
+    const READERS: [Reader; 15] = [
         conv::read,
         pool::read,
         slice::read,
         pad::read,
         gather::read,
         scatter::read,
+        selection::read,
         resize::read,
         matmul::read,
         elementwise::read,
@@ -171,6 +176,7 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         Family::Reduce => reduce::write(graph, node),
         Family::Resize => resize::write(graph, node),
         Family::Scatter => scatter::write(graph, node),
+        Family::Selection => selection::write(graph, node),
         Family::Shape => shape::write(graph, node),
         Family::Slice => slice::write(graph, node),
         Family::Softmax => softmax::write(graph, node),
@@ -202,6 +208,7 @@ pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<P
         Family::Reduce => reduce::permute(graph, node, permutation),
         Family::Resize => resize::permute(graph, node, permutation),
         Family::Scatter => scatter::permute(graph, node, permutation),
+        Family::Selection => None,
         Family::Shape => shape::permute(graph, node, permutation),
         Family::Slice => slice::permute(graph, node, permutation),
         Family::Softmax => softmax::permute(graph, node, permutation),
@@ -222,6 +229,7 @@ enum Family {
     Reduce,
     Resize,
     Scatter,
+    Selection,
     Shape,
     Slice,
     Softmax,
@@ -244,7 +252,8 @@ fn family(op: &LiteOp) -> Family {
         | LiteOp::OneHot { .. }
         | LiteOp::Range
         | LiteOp::Fill => Family::Gather,
-        LiteOp::ScatterNd => Family::Scatter,
+        LiteOp::ScatterNd | LiteOp::UnsortedSegment { .. } => Family::Scatter,
+        LiteOp::Where | LiteOp::NonMaxSuppression => Family::Selection,
         LiteOp::Pad | LiteOp::MirrorPad { .. } => Family::Pad,
         LiteOp::FullyConnected { .. } | LiteOp::BatchMatMul { .. } => Family::Matmul,
         LiteOp::Pool2D { .. } | LiteOp::LocalResponseNormalization { .. } => Family::Pool,

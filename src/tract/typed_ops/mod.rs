@@ -2,16 +2,20 @@
 
 mod activation_gradient;
 mod binary;
+mod best_boxes;
+mod computed_slice;
 mod gemm;
 mod loss;
 mod sgd;
 mod sum_rows;
 
 pub use activation_gradient::ActivationGradient;
+pub use best_boxes::BestBoxes;
 pub use binary::{
     Atan2, Multiply, Power, Remainder, ShiftLeft, ShiftRight, ShiftRightWithin, atan2, multiply,
     power, remainder, shift_right_within,
 };
+pub use computed_slice::ComputedSlice;
 pub use gemm::{Gemm, PackedWeights};
 pub use loss::{LossFunction, LossWithGradient};
 pub use sgd::SgdUpdate;

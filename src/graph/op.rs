@@ -273,6 +273,17 @@ pub enum LiteOp {
     GatherNd,
     /// inputs `[indices, updates, shape]`; the rest is zero, updates of one place add up.
     ScatterNd,
+    /// inputs `[values, segments (int32), count (int32 scalar)]` → of each segment the sum, product, largest or
+    /// smallest; of none: 0, 1, the lowest or highest finite value.
+    UnsortedSegment {
+        op: ReduceOp,
+    },
+    /// inputs `[condition]` → the int64 coordinates (count × rank) of what is true.
+    Where,
+    /// inputs `[boxes (n × 4: y, x of two corners), scores (n), most (int32 scalar), overlap, score]` → int32
+    /// indices (most), the best score first, and how many of them count. A box goes whose score is not above
+    /// `score`, or whose intersection over union with a better one is at least `overlap`.
+    NonMaxSuppression,
     /// inputs `[indices, depth (scalar), on, off]`.
     OneHot {
         axis: i32,
@@ -380,6 +391,16 @@ impl LiteOp {
             LiteOp::Gather { .. } => "GATHER",
             LiteOp::GatherNd => "GATHER_ND",
             LiteOp::ScatterNd => "SCATTER_ND",
+            LiteOp::UnsortedSegment { op } => match op {
+                ReduceOp::Product => "UNSORTED_SEGMENT_PROD",
+                ReduceOp::Max => "UNSORTED_SEGMENT_MAX",
+                ReduceOp::Min => "UNSORTED_SEGMENT_MIN",
+                ReduceOp::Sum | ReduceOp::Mean | ReduceOp::Any | ReduceOp::All => {
+                    "UNSORTED_SEGMENT_SUM"
+                }
+            },
+            LiteOp::Where => "WHERE",
+            LiteOp::NonMaxSuppression => "NON_MAX_SUPPRESSION_V4",
             LiteOp::OneHot { .. } => "ONE_HOT",
             LiteOp::Range => "RANGE",
             LiteOp::Fill => "FILL",
@@ -455,6 +476,9 @@ impl LiteOp {
             | LiteOp::Gather { .. }
             | LiteOp::GatherNd
             | LiteOp::ScatterNd
+            | LiteOp::UnsortedSegment { .. }
+            | LiteOp::Where
+            | LiteOp::NonMaxSuppression
             | LiteOp::OneHot { .. }
             | LiteOp::Range
             | LiteOp::Fill

@@ -330,15 +330,19 @@ impl RaiseContext<'_> {
         self.wire(&format!("{name}/cast"), tract::ops::cast::cast(to), &[outlet])
     }
 
-    /// Operands of one type: where one is a shape of symbols, all become such.
+    /// Operands of one type: where one is a shape of symbols, constants become such; beside data it becomes
+    /// numbers.
     pub fn unify(&mut self, name: &str, outlets: &mut [OutletId]) -> Result<()> {
-        let types: Vec<DatumType> = outlets
-            .iter()
-            .map(|&o| Ok(self.model.outlet_fact(o)?.datum_type))
-            .collect::<Result<_>>()?;
-        if types.contains(&DatumType::TDim) {
+        let facts = outlets.iter().map(|&o| {
+            let fact = self.model.outlet_fact(o)?;
+            Ok((fact.datum_type, fact.konst.is_some()))
+        });
+        let facts: Vec<(DatumType, bool)> = facts.collect::<Result<_>>()?;
+        if facts.iter().any(|(element, _)| *element == DatumType::TDim) {
+            let data = facts.iter().find(|(e, constant)| *e != DatumType::TDim && !constant);
+            let to = data.map_or(DatumType::TDim, |(element, _)| *element);
             for outlet in outlets {
-                *outlet = self.cast(name, *outlet, DatumType::TDim)?;
+                *outlet = self.cast(name, *outlet, to)?;
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ mod cast;
 mod compose;
 mod constants;
 mod control;
+mod computed_slice;
 mod conv;
 mod elementwise;
 mod gather;
@@ -28,6 +29,7 @@ mod reshape_passage;
 mod resize;
 mod runtime_version;
 mod scatter;
+mod selection;
 mod shape;
 mod slice;
 mod softmax;
@@ -63,7 +65,7 @@ use std::sync::Arc;
 /// reason why a known op cannot be expressed.
 type Lowering = fn(&mut LowerContext, &TypedNode) -> Result<Option<()>>;
 
-const LOWERINGS: [Lowering; 20] = [
+const LOWERINGS: [Lowering; 21] = [
     conv::lower,
     pool::lower,
     max_pool_indices::lower,
@@ -72,6 +74,7 @@ const LOWERINGS: [Lowering; 20] = [
     gather::lower,
     scatter::lower,
     grid_sample::lower,
+    selection::lower,
     normalize::lower,
     resize::lower,
     matmul::lower,
@@ -114,6 +117,7 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
         Family::Reduce => reduce::raise(ctx, node),
         Family::Resize => resize::raise(ctx, node),
         Family::Scatter => scatter::raise(ctx, node),
+        Family::Selection => selection::raise(ctx, node),
         Family::Shape => shape::raise(ctx, node),
         Family::Slice => slice::raise(ctx, node),
         Family::Softmax => softmax::raise(ctx, node),
@@ -145,13 +149,14 @@ pub fn read(op: &TfliteOp) -> Result<LiteOp> {
         return Ok(LiteOp::Custom { code: code.clone(), options: options.clone() });
     }
     type Reader = fn(&TfliteOp) -> Result<Option<LiteOp>>;
-    const READERS: [Reader; 15] = [
+    const READERS: [Reader; 16] = [
         conv::read,
         pool::read,
         slice::read,
         pad::read,
         gather::read,
         scatter::read,
+        selection::read,
         resize::read,
         matmul::read,
         elementwise::read,
@@ -185,6 +190,7 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         Family::Reduce => reduce::write(graph, node),
         Family::Resize => resize::write(graph, node),
         Family::Scatter => scatter::write(graph, node),
+        Family::Selection => selection::write(graph, node),
         Family::Shape => shape::write(graph, node),
         Family::Slice => slice::write(graph, node),
         Family::Softmax => softmax::write(graph, node),
@@ -216,6 +222,7 @@ pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<P
         Family::Reduce => reduce::permute(graph, node, permutation),
         Family::Resize => resize::permute(graph, node, permutation),
         Family::Scatter => scatter::permute(graph, node, permutation),
+        Family::Selection => None,
         Family::Shape => shape::permute(graph, node, permutation),
         Family::Slice => slice::permute(graph, node, permutation),
         Family::Softmax => softmax::permute(graph, node, permutation),
@@ -237,6 +244,7 @@ enum Family {
     Reduce,
     Resize,
     Scatter,
+    Selection,
     Shape,
     Slice,
     Softmax,
@@ -259,7 +267,8 @@ fn family(op: &LiteOp) -> Family {
         | LiteOp::OneHot { .. }
         | LiteOp::Range
         | LiteOp::Fill => Family::Gather,
-        LiteOp::ScatterNd => Family::Scatter,
+        LiteOp::ScatterNd | LiteOp::UnsortedSegment { .. } => Family::Scatter,
+        LiteOp::Where | LiteOp::NonMaxSuppression => Family::Selection,
         LiteOp::Pad | LiteOp::MirrorPad { .. } => Family::Pad,
         LiteOp::FullyConnected { .. } | LiteOp::BatchMatMul { .. } => Family::Matmul,
         LiteOp::Pool2D { .. } | LiteOp::LocalResponseNormalization { .. } => Family::Pool,

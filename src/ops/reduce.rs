@@ -213,7 +213,10 @@ fn raise_arg(
 
 fn raise_reduce(ctx: &mut RaiseContext, node: &Node, op: ReduceOp, keep_dims: bool) -> Result<()> {
     let name = ctx.output_name(node);
-    let x = ctx.input(node, 0)?;
+    let mut x = ctx.input(node, 0)?;
+    if ctx.model.outlet_fact(x)?.datum_type == DatumType::TDim {
+        x = ctx.cast(name, x, DatumType::I32)?;
+    }
     let shape = ctx.shape(x)?;
     let mut axes: TVec<usize> = TVec::new();
     for axis in ctx.i32_input(node, 1)? {

@@ -94,7 +94,7 @@ pub fn oldest_runtime(builtin: Op, version: i32) -> (u32, u32, u32) {
         (Op::REVERSE_V2, 3) => (2, 5, 0),
         (Op::RSQRT, 2) => (2, 5, 0),
         (Op::RSQRT, 3) => (2, 15, 0),
-        (Op::SCATTER_ND, _) => (2, 1, 0),
+        (Op::SCATTER_ND | Op::NON_MAX_SUPPRESSION_V4, _) => (2, 1, 0),
         (Op::SELECT_V2, 1) => (2, 2, 0),
         (Op::SELECT_V2, 2) => (2, 12, 0),
         (Op::SIGN, 1) => (2, 11, 0),
@@ -124,6 +124,10 @@ pub fn oldest_runtime(builtin: Op, version: i32) -> (u32, u32, u32) {
         (Op::TRANSPOSE_CONV, 4) => (2, 13, 0),
         (Op::UNPACK, 3) => (2, 2, 0),
         (Op::UNPACK, 4) => (2, 3, 0),
+        (Op::UNSORTED_SEGMENT_SUM | Op::UNSORTED_SEGMENT_PROD | Op::UNSORTED_SEGMENT_MAX, _) => {
+            (2, 10, 0)
+        }
+        (Op::UNSORTED_SEGMENT_MIN, _) => (2, 11, 0),
         (Op::WHERE, 2) => (2, 8, 0),
         _ => (1, 14, 0),
     }

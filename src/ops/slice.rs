@@ -9,7 +9,7 @@ use crate::format::tflite::{
 };
 use crate::graph::Activation;
 use crate::tract::ops::Downsample;
-use crate::tract::ops::array::{Gather, Slice, TypedConcat};
+use crate::tract::ops::array::{DynSlice, Gather, Slice, TypedConcat};
 use anyhow::bail;
 
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
@@ -27,6 +27,9 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     }
     if let Some(op) = node.op_as::<Slice>() {
         return lower_slice(ctx, node, op).map(Some);
+    }
+    if let Some(op) = node.op_as::<DynSlice>() {
+        return computed_slice::lower(ctx, node, op.axis).map(Some);
     }
     if let Some(op) = node.op_as::<Downsample>() {
         return lower_downsample(ctx, node, op).map(Some);
@@ -184,6 +187,10 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
         LiteOp::Slice => {
             let mut wire = ctx.input(node, 0)?;
             let shape = ctx.shape(wire)?;
+            let size = ctx.input(node, 2)?;
+            if ctx.model.outlet_fact(size)?.konst.is_none() {
+                return computed_slice::raise_slice(ctx, node);
+            }
             let begin = ctx.dims_input(node, 1)?;
             let size = ctx.dims_input(node, 2)?;
             ensure!(
@@ -280,9 +287,17 @@ fn raise_strided(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     );
     let mut wire = ctx.input(node, 0)?;
     let shape = ctx.shape(wire)?;
+    let strides = ctx.i32_input(node, 3)?;
+    for index in [1, 2] {
+        let bounds = ctx.input(node, index)?;
+        if ctx.model.outlet_fact(bounds)?.konst.is_none() {
+            ensure!(*shrink_axis_mask == 0, "'{name}': an element of computed place");
+            let masks = [*begin_mask, *end_mask];
+            return computed_slice::raise_strided(ctx, node, masks, &strides);
+        }
+    }
     let begin = ctx.dims_input(node, 1)?;
     let end = ctx.dims_input(node, 2)?;
-    let strides = ctx.i32_input(node, 3)?;
     ensure!(
         begin.len() <= shape.len() && end.len() == begin.len() && strides.len() == begin.len(),
         "'{name}': bounds of another rank than {}",

@@ -36,7 +36,16 @@ pub fn raise(model: &Model) -> Result<Raised> {
         ctx.set(input, outlet);
     }
     raise_nodes(&mut ctx)?;
-    let outputs = graph.outputs.iter().map(|&o| ctx.outlet(o)).collect::<Result<Vec<_>>>()?;
+    let mut outputs = vec![];
+    for &output in &graph.outputs {
+        let outlet = ctx.outlet(output)?;
+        let tensor = &graph.tensors[output];
+        let is_shape = ctx.model.outlet_fact(outlet)?.datum_type == DatumType::TDim;
+        outputs.push(match is_shape {
+            true => ctx.cast(&tensor.name, outlet, datum_type(tensor.element)?)?,
+            false => outlet,
+        });
+    }
     ensure!(!outputs.is_empty(), "the graph has no outputs");
     let (mut model, outlets) = ctx.into_parts();
     model.select_output_outlets(&outputs)?;

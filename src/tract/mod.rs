@@ -22,4 +22,6 @@ pub use tract_core::ops::change_axes::to_axis_ops_with_tf_rules;
 pub use tract_onnx::pb;
 pub use tract_onnx::tract_hir::internal::*;
 pub use tract_onnx_opl::lrn::Lrn;
+pub use tract_onnx_opl::non_max_suppression::{self, NonMaxSuppression};
+pub use tract_onnx_opl::non_zero::NonZero;
 pub use tract_onnx_opl::resize as onnx_resize;

@@ -23,7 +23,7 @@ BATCHES = [1, 3]
 FLOAT, INT32, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL
 
 # name of the case: words of the reason
-REFUSED = {}
+REFUSED = {"Shape times int64": "Undetermined symbol"}
 
 
 def constant(name, values, kind=np.int64):
@@ -89,6 +89,105 @@ def cases():
     shape_nodes += [("Concat", ["h2", "rest"], {"axis": 0}, 1), ("Reshape", ["x", "h3"], {}, 1)]
     constants = [constant("zero", 0), constant("first", [0]), constant("rest", [-1])]
     yield "Reshape to computed shape", (shape_nodes, {"x": (FLOAT, wide)}, constants, FLOAT)
+    yield from computed_shapes()
+    yield from selections()
+    yield from scatters()
+
+
+def computed_shapes():
+    """Shapes, lengths and bounds that follow from the batch."""
+    given = {"x": (FLOAT, ("N", 4))}
+    zero, one, five = constant("zero", [0]), constant("one", [1]), constant("five", [5])
+    rows = [("Shape", ["x"], {}, 1), ("Slice", ["h0", "zero", "one", "zero"], {}, 1)]  # h1: [N]
+    scalar = [("Shape", ["x"], {}, 1), ("Gather", ["h0", "first"], {"axis": 0}, 1)]  # h1: N
+    first, unit, column = constant("first", 0), constant("unit", 1), constant("column", [[2.0]], np.float32)
+    as_int32 = [
+        ("Shape", ["x"], {}, 1),
+        ("Cast", ["h0"], {"to": INT32}, 1),
+        ("Slice", ["h1", "zero", "one", "zero"], {}, 1),
+        ("Concat", ["h2", "five"], {"axis": 0}, 1),
+        ("Cast", ["h3"], {"to": INT64}, 1),
+        ("Expand", ["column", "h4"], {}, 1),
+    ]
+    yield "Expand to an int32 shape", (as_int32, given, [zero, one, constant("five", [5], np.int32), column], FLOAT)
+    target = [*rows, ("Concat", ["h1", "five"], {"axis": 0}, 1)]
+    yield "ConstantOfShape", ([*target, ("ConstantOfShape", ["h2"], {}, 1)], given, [zero, one, five], FLOAT)
+    yield "Reshape to twice the batch", (
+        [("Shape", ["x"], {"start": 0, "end": 1}, 1), ("Mul", ["h0", "two"], {}, 1), ("Concat", ["h1", "two"], {"axis": 0}, 1), ("Reshape", ["x", "h2"], {}, 1)],
+        given,
+        [constant("two", [2])],
+        FLOAT,
+    )
+    yield "Range of the batch", ([*scalar, ("Range", ["first", "h1", "unit"], {}, 1)], given, [first, unit], INT64)
+    as_float = [*scalar, ("Cast", ["h1"], {"to": FLOAT}, 1), ("Div", ["x", "h2"], {}, 1)]
+    yield "Div by the batch", (as_float, given, [first], FLOAT)
+    yield "Shape as int32", ([("Shape", ["x"], {}, 1), ("Cast", ["h0"], {"to": INT32}, 1)], given, [], INT32)
+    yield "Shape times int64", ([*rows, ("Mul", ["h1", "y"], {}, 1)], {"x": (FLOAT, ("N", 4)), "y": (INT64, (3,))}, [zero, one], INT64)
+    repeats = [*rows, ("Concat", ["one", "h1"], {"axis": 0}, 1), ("Tile", ["x", "h2"], {}, 1)]
+    yield "Tile by the batch", (repeats, given, [zero, one], FLOAT)
+    yield "Trilu of dynamic rows", image("Trilu", [constant("k", 1)], shape=("N", 4), upper=0)
+    yield "Trilu of a dynamic k", ([("Trilu", ["x", "y"], {"upper": 1}, 1)], {"x": (FLOAT, ("N", 4)), "y": (INT64, ())}, [], FLOAT)
+    for kind in (np.int32, np.int64):
+        bounds = [constant("starts", [0, 1], kind), constant("ends", [1_000_000_000, 2_000_000_000], kind), constant("axes", [0, 1], kind)]
+        yield f"Slice far past the end, {np.dtype(kind)}", image("Slice", bounds, shape=("N", 4))
+    backwards = [constant("starts", [2_000_000_000]), constant("ends", [-2_000_000_000]), constant("axes", [0]), constant("steps", [-1])]
+    yield "Slice backwards from far past the end", image("Slice", backwards, shape=("N", 4))
+    yield "Cast of data to int64", image("Cast", out=INT64, shape=("N", 4), to=INT64)
+
+
+def selections():
+    """Ops whose number of results depends on values."""
+    yield "NonZero", image("NonZero", out=INT64, shape=("N", 3, 2), kind=INT32)
+    yield "NonZero of floats", ([("Round", ["x"], {}, 1), ("NonZero", ["h0"], {}, 1)], {"x": (FLOAT, ("N", 3, 2))}, [], INT64)
+    yield "NonZero of bools", image("NonZero", out=INT64, shape=("N", 5), kind=BOOL)
+    for axis in (0, 1, -1):
+        chosen = {"x": (FLOAT, ("N", 3, 4)), "y": (BOOL, ({0: "N", 1: 3, -1: 4}[axis],))}
+        yield f"Compress axis {axis}", ([("Compress", ["x", "y"], {"axis": axis}, 1)], chosen, [], FLOAT)
+    yield "Compress without axis", ([("Compress", ["x", "y"], {}, 1)], {"x": (INT64, ("N", 3)), "y": (BOOL, (3,))}, [], INT64)
+    # coordinates of a normal distribution: many overlap, corners are in any order; rounded scores: many are equal
+    boxes = {"x": (FLOAT, (2, 30, 4)), "y": (FLOAT, (2, 3, 30))}
+    rounded = [("Round", ["y"], {}, 1)]
+    for overlap in (0.0, 0.3, 0.5, 0.9):
+        most, threshold = constant("most", [7]), constant("threshold", [overlap], np.float32)
+        name = f"NonMaxSuppression {overlap}"
+        inputs = ["x", "h0", "most", "threshold"]
+        yield name, ([*rounded, ("NonMaxSuppression", inputs, {}, 1)], boxes, [most, threshold], INT64)
+        yield f"{name}, centers", ([*rounded, ("NonMaxSuppression", inputs, {"center_point_box": 1}, 1)], boxes, [most, threshold], INT64)
+        score = constant("score", [0.5], np.float32)
+        scored = [*rounded, ("NonMaxSuppression", [*inputs, "score"], {}, 1)]
+        yield f"{name}, scores over a threshold", (scored, boxes, [most, threshold, score], INT64)
+        none = constant("score", [9.0], np.float32)
+        yield f"{name}, no score over the threshold", (scored, boxes, [most, threshold, none], INT64)
+    overlap = constant("overlap", [0.4], np.float32)
+    # every other box has no area
+    flat = [*rounded, ("Mul", ["x", "flattened"], {}, 1), ("NonMaxSuppression", ["h1", "h0", "most", "overlap"], {"center_point_box": 1}, 1)]
+    flattened = constant("flattened", np.resize([[1, 1, 1, 1], [1, 1, 1, 0]], (30, 4)), np.float32)
+    yield "NonMaxSuppression of boxes without area", (flat, boxes, [flattened, constant("most", [20]), overlap], INT64)
+    many = constant("most", [1000])
+    yield "NonMaxSuppression, more than there are", ([*rounded, ("NonMaxSuppression", ["x", "h0", "most", "overlap"], {}, 1)], boxes, [many, overlap], INT64)
+
+
+def scatters():
+    """Several updates of one place, in data of dynamic size."""
+    rows = constant("rows", [[[1], [3], [1], [3], [0]]])
+    elements = constant("elements", [[3, 0, -1, 3, 3], [1, 1, 0, 2, 2]])
+    random = np.random.default_rng(0)
+    for kind, dtype in ((FLOAT, np.float32), (INT32, np.int32)):
+        slices = constant("slices", random.integers(-3, 4, (1, 5, 4)), dtype)
+        values = constant("values", random.integers(-3, 4, (2, 5)), dtype)
+        for reduction in ("none", "add", "mul", "max", "min"):
+            nodes = [("ScatterND", ["x", "rows", "slices"], {"reduction": reduction}, 1)]
+            yield f"ScatterND {reduction} {np.dtype(dtype)}", (nodes, {"x": (kind, (4, 4))}, [rows, slices], kind)
+            nodes = [("ScatterElements", ["x", "elements", "values"], {"reduction": reduction, "axis": 1}, 1)]
+            yield f"ScatterElements {reduction} {np.dtype(dtype)}", (nodes, {"x": (kind, (3, 4))}, [elements, values], kind)
+    wide = constant("places", [[0], [0]])
+    update = constant("update", random.standard_normal((2, 4)), np.float32)
+    for reduction in ("none", "add", "mul", "max", "min"):
+        nodes = [("ScatterND", ["x", "places", "update"], {"reduction": reduction}, 1)]
+        yield f"ScatterND {reduction} into dynamic rows", (nodes, {"x": (FLOAT, ("N", 4))}, [wide, update], FLOAT)
+    for kind, dtype in ((INT64, np.int64), (BOOL, np.bool_)):
+        slices = constant("slices", random.integers(0, 2, (1, 5, 4)), dtype)
+        yield f"ScatterND none {np.dtype(dtype)}", ([("ScatterND", ["x", "rows", "slices"], {}, 1)], {"x": (kind, (4, 4))}, [rows, slices], kind)
 
 
 def build(nodes, inputs, constants, out, path):

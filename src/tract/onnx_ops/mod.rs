@@ -1,7 +1,9 @@
 //! ONNX operators that tract lacks or takes for something else, built for its registry.
 
 mod cast;
+mod compress;
 mod conv_transpose;
+mod pad;
 mod pool;
 mod slice;
 mod upsample;
@@ -20,10 +22,12 @@ type Parsed = TractResult<Built>;
 /// Adds the operators to tract's registry, in place of its own.
 pub fn register(registry: &mut OnnxOpRegister) {
     registry.insert("Cast", cast::parse);
+    registry.insert("Compress", compress::parse);
     registry.insert("ConvTranspose", conv_transpose::conv_transpose);
     registry.insert("GlobalLpPool", pool::global_lp_pool);
     registry.insert("LpPool", pool::lp_pool);
     registry.insert("MaxPool", pool::max_pool);
+    registry.insert("Pad", pad::parse);
     registry.insert("Slice", slice::parse);
     registry.insert("Upsample", upsample::upsample);
 }

@@ -5,6 +5,8 @@ mod assume_shape;
 mod binary;
 mod body;
 mod conditional;
+mod best_boxes;
+mod computed_slice;
 mod gemm;
 mod loop_op;
 mod loss;
@@ -16,11 +18,13 @@ mod while_loop;
 
 pub use activation_gradient::ActivationGradient;
 pub use assume_shape::AssumeShape;
+pub use best_boxes::BestBoxes;
 pub use binary::{
     Atan2, Multiply, Power, Remainder, ShiftLeft, ShiftRight, ShiftRightWithin, atan2, multiply,
     power, remainder, shift_right_within,
 };
 pub use body::{Body, OpenDims, build_loop};
+pub use computed_slice::ComputedSlice;
 pub use conditional::If;
 pub use gemm::{Gemm, PackedWeights};
 pub use loop_op::Loop;

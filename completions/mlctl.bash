@@ -178,7 +178,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__convert)
-            opts="-o -q -v -h -V --quantize --out --labels --tolerance --layout --data --no-verify --json --quiet --verbose --threads --help --version"
+            opts="-o -q -v -h -V --quantize --out --labels --set --tolerance --layout --data --no-verify --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -458,7 +458,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__quantize)
-            opts="-o -q -v -h -V --scheme --out --labels --tolerance --layout --data --no-verify --json --quiet --verbose --threads --help --version"
+            opts="-o -q -v -h -V --scheme --out --labels --set --tolerance --layout --data --no-verify --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

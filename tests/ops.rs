@@ -958,6 +958,9 @@ fn judge(op: &LiteOp) -> Judge {
         | LiteOp::ResizeBilinear { .. }
         | LiteOp::ResizeNearest { .. }
         | LiteOp::Cast
+        | LiteOp::UnsortedSegment { .. }
+        | LiteOp::Where
+        | LiteOp::NonMaxSuppression
         | LiteOp::While { .. }
         | LiteOp::If { .. } => Judge::Onnx,
         LiteOp::Custom { .. } => Judge::Nobody,

@@ -191,6 +191,7 @@ fn verify(
     tolerance: f64,
     data: &[PathBuf],
 ) -> Result<Verification> {
+    mmap::return_freed_memory();
     let bytes = mmap::open(written)?;
     let file = read::parse_tflite(bytes.clone())?;
     let permuted = read::description(&file, &bytes).permuted;

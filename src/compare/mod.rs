@@ -8,6 +8,7 @@ pub use align::{Alignment, End, Side};
 pub use inputs::{Inputs, digits, example_inputs, rows_of_runs};
 pub use layers::{LayerDifference, Layers, compare_layers};
 
+use crate::format::mmap;
 use crate::runtime::{Plan, Port, Tensor, to_f32};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -58,6 +59,7 @@ pub fn compare_in_turn(
         .map(|run| session.run(run.clone()).context("running the reference"))
         .collect::<Result<_>>()?;
     drop((session, reference));
+    mmap::return_freed_memory();
 
     let mut session = other()?.session()?;
     let mut sums: Vec<Sums> = alignment.outputs.iter().map(|_| Sums::default()).collect();

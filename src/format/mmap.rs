@@ -68,6 +68,19 @@ pub fn release(bytes: &[u8]) {
     let _ = (bytes, WORTH_WHILE);
 }
 
+/// Gives memory that was freed back to the system: glibc keeps what its threads free, for itself.
+pub fn return_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: glibc's malloc_trim(3) takes any pad, may be called at any time from any thread, and
+        // touches free memory only.
+        unsafe { malloc_trim(0) };
+    }
+}
+
 /// Reads a regular file of UTF-8 text, of at most `MAX_TEXT` bytes.
 pub fn read_text(path: &Path) -> io::Result<String> {
     const MAX_TEXT: usize = 64 << 20;

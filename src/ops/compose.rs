@@ -9,9 +9,11 @@ const MAX_COMPUTED_DIMS: usize = 256;
 
 /// Whether `value` holds dimensions that are not numbers.
 pub fn has_symbols(value: &tract::Tensor) -> bool {
-    let dims = value.try_as_plain_ram().and_then(|ram| ram.as_slice::<TDim>().map(|d| d.to_vec()));
     value.datum_type() == DatumType::TDim
-        && dims.is_ok_and(|dims| dims.iter().any(|d| d.to_i64().is_err()))
+        && value
+            .try_as_plain_ram()
+            .and_then(|ram| ram.as_slice::<TDim>())
+            .is_ok_and(|dims| dims.iter().any(|d| d.to_i64().is_err()))
 }
 
 impl LowerContext<'_> {

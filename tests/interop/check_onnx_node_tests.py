@@ -22,7 +22,7 @@ from readme import write_block
 from report import Report, between, equal
 
 # What the families must reach, so that no change loses cases; raise `passed` when more do.
-LEAST = {"attempted": 1050, "passed": 920}
+LEAST = {"attempted": 1110, "passed": 1070}
 COLUMNS = ["cases", "attempted", "passed", "wrong", "refused", "not held", "not loaded", "type", "nothing computed", "excluded"]
 
 

@@ -14,7 +14,7 @@ use crate::passes::MovedEnd;
 use crate::quantize::{Float16Plan, Scheme};
 use crate::write::{Description, write_tflite};
 use crate::{passes, read};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -184,10 +184,6 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
     Ok(if holds { Outcome::Done(report) } else { Outcome::CheckFailed(report) })
 }
 
-/// The copy of a file of at most so many bytes is planned while the original runs, that of a larger one when
-/// the original is gone.
-const PLANNED_TOGETHER: usize = 128 << 20;
-
 fn verify(
     original: &LoadedModel,
     loaded: Option<LoadedOnnx>,
@@ -216,15 +212,7 @@ fn verify(
     let ports = alignment.common_inputs(reference.inputs(), &inputs);
     let record = original.preprocessing.as_ref();
     let inputs = test_inputs(data, &reference, &ports, record, MOST_ROWS)?;
-    let outputs = std::thread::scope(|scope| {
-        let both_fit = original.bytes.len() <= PLANNED_TOGETHER;
-        let planned = both_fit.then(|| scope.spawn(|| plan_lite(&copy)));
-        let copy = || match planned {
-            Some(thread) => thread.join().unwrap_or_else(|_| bail!("planning the file panicked")),
-            None => plan_lite(&copy),
-        };
-        compare_in_turn(reference, copy, &alignment, &inputs.runs)
-    })?;
+    let outputs = compare_in_turn(reference, || plan_lite(&copy), &alignment, &inputs.runs)?;
     let holds = outputs.iter().all(|o| o.relative <= tolerance);
     Ok(Verification { inputs: inputs.what, tolerance, holds, outputs })
 }

@@ -19,7 +19,7 @@ pairs=()
 for net in "${nets[@]}"; do
     name=$(basename "$net" .onnx)
     theirs=$kept/${name}_float32.tflite
-    "$mlctl" convert -q "$net" -o "$work/$name.tflite"
+    "$mlctl" convert -q --layout nhwc "$net" -o "$work/$name.tflite"
     if [[ ! -s $theirs ]]; then
         if ! "$onnx2tf" "$root/benches/peers/onnx2tf_convert.py" "$net" "$work/$name" >"$work/log" 2>&1; then
             echo "onnx2tf cannot convert $name: $(grep -E '^[A-Za-z]*Error' "$work/log" | tail -n 1)"

@@ -993,7 +993,11 @@ fn every_op_has_a_case_under_a_name_of_its_own() {
 #[test]
 fn a_custom_op_survives_the_file_and_is_refused_by_name() {
     let x = varied(&[2, 3], -1.0, 1.0);
-    let op = LiteOp::Custom { code: "Whiten".into(), options: Bytes::from_static(&[1, 2, 3]) };
+    let op = LiteOp::Custom {
+        code: "Whiten".into(),
+        version: 3,
+        options: Bytes::from_static(&[1, 2, 3]),
+    };
     let operands = vec![Given(x.clone())];
     let mut case = vec![];
     add(&mut case, "custom", op, operands, x);

@@ -132,6 +132,11 @@ fn text(report: &ConvertReport, global: &Global) -> String {
     for name in &report.out_of_range {
         text += &format!("note: '{name}' stays float32: a value is beyond ±65504\n");
     }
+    if !report.custom_ops.is_empty() {
+        let (ops, names) = (report.unchecked_ops, report.custom_ops.join("', '"));
+        let plural = if ops == 1 { "op is" } else { "ops are" };
+        text += &format!("note: '{names}' has no kernel here: {ops} {plural} copied unchecked\n");
+    }
     if let Some(v) = &report.verification {
         for output in &v.outputs {
             let classes = match (output.same_class, output.rows) {

@@ -1,8 +1,8 @@
 //! `convert` and `quantize`: a model → a `.tflite` file, checked against the original before it is kept.
 
 use super::Outcome;
-use super::inputs::test_inputs;
-use crate::compare::{Alignment, OutputDifference, Side, compare_in_turn};
+use super::inputs::{check_data, data_inputs, test_inputs};
+use crate::compare::{Alignment, Inputs, OutputDifference, Side, compare_in_turn};
 use crate::data::preprocessing::{Layout, Preprocessing};
 use crate::format::{atomic, mmap};
 use crate::graph::{ElementType, Model, PermutedEnd, shape_text};
@@ -65,6 +65,10 @@ pub struct ConvertReport {
     pub labels: usize,
     /// Constants that stayed float32 because float16 cannot hold their values.
     pub out_of_range: Vec<String>,
+    /// Custom ops of the source. They are copied, with all that depends on them, as the file has them.
+    pub custom_ops: Vec<String>,
+    /// How many ops that is: their shapes were not checked.
+    pub unchecked_ops: usize,
     pub verification: Option<Verification>,
 }
 
@@ -90,6 +94,7 @@ pub struct Verification {
 }
 
 pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
+    check_data(&options.data)?;
     let mut model = LoadedModel::load(&locate(options.model.as_deref())?)?;
     for (name, size) in &options.dimensions {
         model.set_dimension(name, *size)?;
@@ -118,14 +123,30 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
         out.display()
     );
     refuse_saved_file(&out)?;
+    let (custom_ops, unchecked_ops) = custom_ops(&model);
+    ensure!(
+        options.no_verify || unchecked_ops == 0,
+        "{}: {} no kernel here, so the written file could not be run and checked; --no-verify writes it \
+         without the check",
+        model.path.display(),
+        match custom_ops.as_slice() {
+            [one] => format!("custom op '{one}' has"),
+            several => format!("custom ops '{}' have", several.join("', '")),
+        }
+    );
 
     let (mut graph, loaded) = model.lite_graph()?;
+    let (ports, _) = ports_of_lite(&graph);
+    let data = data_inputs(&options.data, &ports, model.preprocessing.as_ref(), MOST_ROWS)?;
     graph.metadata.retain(|m| m.name != "reduced_precision_support");
     let moved = match options.layout {
         EndLayout::Keep => vec![],
         EndLayout::Nhwc => passes::move_channels_last(&mut graph),
     };
-    passes::run(&mut graph);
+    // passes trust shapes, and those behind a custom op are only what the file says
+    if custom_ops.is_empty() {
+        passes::run(&mut graph);
+    }
     graph.validate()?;
     let mut tensors = graph.subgraphs.iter().flat_map(|g| &g.tensors);
     let halves = tensors.any(|t| t.element == ElementType::F16 && t.data.is_none());
@@ -156,7 +177,7 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
             let verification = match options.no_verify {
                 true => None,
                 false => Some(
-                    verify(&model, loaded, path, tolerance, &options.data)
+                    verify(&model, loaded, path, tolerance, data)
                         .context("checking the written file")?,
                 ),
             };
@@ -179,9 +200,19 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
         transposes,
         labels: model.labels.len(),
         out_of_range,
+        custom_ops,
+        unchecked_ops,
         verification,
     };
     Ok(if holds { Outcome::Done(report) } else { Outcome::CheckFailed(report) })
+}
+
+/// The custom ops of a `.tflite`, and how many ops of its entry graph are such or depend on one.
+fn custom_ops(model: &LoadedModel) -> (Vec<String>, usize) {
+    let Graph::Lite(graph) = &model.graph else { return (vec![], 0) };
+    let codes: Vec<String> = graph.custom_ops().into_iter().map(str::to_string).collect();
+    let unchecked = graph.needs_custom_ops().into_iter().filter(|&needs| needs);
+    (codes, unchecked.count())
 }
 
 fn verify(
@@ -189,7 +220,7 @@ fn verify(
     loaded: Option<LoadedOnnx>,
     written: &Path,
     tolerance: f64,
-    data: &[PathBuf],
+    data: Option<Inputs>,
 ) -> Result<Verification> {
     mmap::return_freed_memory();
     let reference = match (loaded, &original.graph) {
@@ -211,7 +242,10 @@ fn verify(
     )?;
     let ports = alignment.common_inputs(reference.inputs(), &inputs);
     let record = original.preprocessing.as_ref();
-    let inputs = test_inputs(data, &reference, &ports, record, MOST_ROWS)?;
+    let inputs = match data {
+        Some(inputs) => inputs,
+        None => test_inputs(&[], &reference, &ports, record, MOST_ROWS)?,
+    };
     let outputs = compare_in_turn(reference, || plan_lite(&copy), &alignment, &inputs.runs)?;
     let holds = outputs.iter().all(|o| o.relative <= tolerance);
     Ok(Verification { inputs: inputs.what, tolerance, holds, outputs })

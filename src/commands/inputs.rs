@@ -64,8 +64,8 @@ impl Feed {
     }
 }
 
-/// What a model, or two on their common `ports`, are tried on: `data` as [`Feed::read`] takes it (`mnist` is the
-/// built-in test digits), or without it what suits the model. At most `most_rows` rows a run.
+/// What a model, or two on their common `ports`, are tried on: the files of `--data`, or without them what suits
+/// the model. At most `most_rows` rows a run.
 pub fn test_inputs(
     data: &[PathBuf],
     plan: &Plan,
@@ -73,12 +73,30 @@ pub fn test_inputs(
     record: Option<&Preprocessing>,
     most_rows: usize,
 ) -> Result<Inputs> {
-    let inputs = match data {
-        [] => example_inputs(plan, ports, record)?,
-        [one] if one.as_os_str() == "mnist" && !one.exists() => {
+    match data_inputs(data, ports, record, most_rows)? {
+        Some(inputs) => Ok(inputs),
+        None => in_runs(example_inputs(plan, ports, record)?, ports, most_rows),
+    }
+}
+
+/// What `--data` gives, as [`Feed::read`] takes it (`mnist` is the built-in test digits); `None` where it gives
+/// nothing.
+///
+/// # Errors
+/// Name the flag and the file that cannot be read or does not fit the `ports`.
+pub fn data_inputs(
+    data: &[PathBuf],
+    ports: &[Port],
+    record: Option<&Preprocessing>,
+    most_rows: usize,
+) -> Result<Option<Inputs>> {
+    let read = || match data {
+        [] => Ok(None),
+        [one] if is_built_in(one) => {
             let port = only_float_input(ports)?;
             let record = adjusted(&Given::default(), record, port, &mut vec![])?;
-            digits(&record, port.shape.first().and_then(Dim::known))?
+            let digits = digits(&record, port.shape.first().and_then(Dim::known))?;
+            in_runs(digits, ports, most_rows).map(Some)
         }
         _ => {
             let feed = Feed::read(&Given { inputs: data, ..Given::default() }, record, ports)?;
@@ -88,9 +106,31 @@ pub fn test_inputs(
                 1 => "1 picture".to_string(),
                 several => format!("{several} pictures"),
             };
-            Inputs { runs: vec![feed.tensors], what }
+            in_runs(Inputs { runs: vec![feed.tensors], what }, ports, most_rows).map(Some)
         }
     };
+    let built_in = matches!(data, [one] if is_built_in(one));
+    read().context(if built_in { "--data mnist" } else { "--data" })
+}
+
+/// Whether the files of `--data` are there at all, before a model is loaded.
+///
+/// # Errors
+/// Name the flag and the file.
+pub fn check_data(data: &[PathBuf]) -> Result<()> {
+    let files = data.iter().filter(|path| path.as_os_str() != "-" && !is_built_in(path));
+    for path in files {
+        std::fs::metadata(path)
+            .with_context(|| format!("--data: cannot read {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn is_built_in(path: &Path) -> bool {
+    path.as_os_str() == "mnist" && !path.exists()
+}
+
+fn in_runs(inputs: Inputs, ports: &[Port], most_rows: usize) -> Result<Inputs> {
     let runs = inputs.runs.into_iter().map(|run| rows_of_runs(ports, run, most_rows));
     let runs: Vec<Vec<Vec<Tensor>>> = runs.collect::<Result<_>>()?;
     Ok(Inputs { runs: runs.into_iter().flatten().collect(), what: inputs.what })

@@ -2,6 +2,7 @@
 //!
 //! Invariant: knows no file format and no tract type. Constants are shared and may be memory-mapped.
 
+mod custom;
 mod dump;
 mod op;
 mod unsupported;

@@ -327,6 +327,7 @@ pub enum LiteOp {
     /// An operation that the vocabulary does not know, kept as it came.
     Custom {
         code: String,
+        version: i32,
         options: bytes::Bytes,
     },
 }

@@ -146,7 +146,8 @@ impl TfliteOp {
 /// The operator is not in the vocabulary, or its options are not supported.
 pub fn read(op: &TfliteOp) -> Result<LiteOp> {
     if let Some((code, options)) = &op.custom {
-        return Ok(LiteOp::Custom { code: code.clone(), options: options.clone() });
+        let (code, options) = (code.clone(), options.clone());
+        return Ok(LiteOp::Custom { code, version: op.version, options });
     }
     type Reader = fn(&TfliteOp) -> Result<Option<LiteOp>>;
     const READERS: [Reader; 16] = [
@@ -199,10 +200,12 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
 }
 
 fn write_custom(op: &LiteOp) -> Result<TfliteOp> {
-    let LiteOp::Custom { code, options } = op else { return Err(anyhow!("not a custom op")) };
+    let LiteOp::Custom { code, version, options } = op else {
+        return Err(anyhow!("not a custom op"));
+    };
     Ok(TfliteOp {
         builtin: BuiltinOperator::CUSTOM,
-        version: 1,
+        version: *version,
         options: BuiltinOptions::None,
         custom: Some((code.clone(), options.clone())),
     })

@@ -4,6 +4,7 @@ use crate::format::mmap;
 use crate::graph::{ElementType, LiteOp, Metadata, Model, Node, Tensor, TensorId};
 use crate::kernels::f16_from_f32;
 use bytes::Bytes;
+use std::collections::HashSet;
 
 const LARGEST_F16: f32 = 65504.0;
 /// Values that are looked at before those of a mapped file are let go.
@@ -19,13 +20,19 @@ pub struct Float16Plan {
 }
 
 impl Float16Plan {
-    /// Every float32 constant of more than one element that float16 can hold.
+    /// Every float32 constant of more than one element that float16 can hold and no custom op reads.
     pub fn new(model: &Model) -> Float16Plan {
         let mut plan = Float16Plan::default();
         for graph in &model.subgraphs {
+            let custom = graph.nodes.iter().filter(|n| matches!(n.op, LiteOp::Custom { .. }));
+            let kept: HashSet<TensorId> =
+                custom.flat_map(|node| node.inputs.iter().flatten().copied()).collect();
             let mut narrowed = vec![];
             for (id, tensor) in graph.tensors.iter().enumerate() {
                 let Some(values) = float32_words(tensor).filter(|v| v.len() > 1) else { continue };
+                if kept.contains(&id) {
+                    continue;
+                }
                 let fits = |word: &[u8; 4]| {
                     let value = f32::from_le_bytes(*word);
                     !value.is_finite() || value.abs() <= LARGEST_F16

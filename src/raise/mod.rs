@@ -4,7 +4,7 @@ mod shapes;
 
 pub use shapes::{compute_shapes, set_dimension};
 
-use crate::graph::{Dim, Model, shape_text};
+use crate::graph::{Dim, Model, Node, shape_text};
 use crate::ops::{self, RaiseContext, datum_type};
 use crate::tract::{DatumType, OneRow, OutletId, TDim, TypedFact, TypedModel};
 use anyhow::{Context, Result, ensure};
@@ -21,8 +21,29 @@ pub struct Raised {
 /// # Errors
 /// Names the node that cannot be computed here.
 pub fn raise(model: &Model) -> Result<Raised> {
-    let graph = model.main();
-    let mut ctx = RaiseContext::new(graph, &model.subgraphs, raise_nodes);
+    let mut ctx = RaiseContext::new(model.main(), &model.subgraphs, raise_nodes);
+    add_inputs(&mut ctx)?;
+    raise_nodes(&mut ctx)?;
+    finish(ctx)
+}
+
+/// As [`raise`], without custom ops and what depends on them: those tensors have no outlet.
+fn raise_known(model: &Model) -> Result<Raised> {
+    let mut ctx = RaiseContext::new(model.main(), &model.subgraphs, raise_nodes);
+    add_inputs(&mut ctx)?;
+    let skipped = model.needs_custom_ops();
+    for (i, node) in ctx.graph.nodes.iter().enumerate().filter(|(i, _)| !skipped[*i]) {
+        raise_node(&mut ctx, i, node)?;
+    }
+    if !skipped.contains(&true) {
+        return finish(ctx);
+    }
+    let (model, outlets) = ctx.into_parts();
+    Ok(Raised { model, outlets })
+}
+
+fn add_inputs(ctx: &mut RaiseContext) -> Result<()> {
+    let graph = ctx.graph;
     for &input in &graph.inputs {
         let tensor = &graph.tensors[input];
         let at = || format!("input '{}'", tensor.name);
@@ -35,7 +56,21 @@ pub fn raise(model: &Model) -> Result<Raised> {
         let outlet = ctx.add_source(&tensor.name, fact)?;
         ctx.set(input, outlet);
     }
-    raise_nodes(&mut ctx)?;
+    Ok(())
+}
+
+fn raise_nodes(ctx: &mut RaiseContext) -> Result<()> {
+    let nodes = ctx.graph.nodes.iter().enumerate();
+    nodes.into_iter().try_for_each(|(i, node)| raise_node(ctx, i, node))
+}
+
+fn raise_node(ctx: &mut RaiseContext, place: usize, node: &Node) -> Result<()> {
+    ops::raise(ctx, node).with_context(|| format!("node {place} ({})", node.op.name()))
+}
+
+/// Ends a graph whose nodes are all raised.
+fn finish(mut ctx: RaiseContext) -> Result<Raised> {
+    let graph = ctx.graph;
     let mut outputs = vec![];
     for &output in &graph.outputs {
         let outlet = ctx.outlet(output)?;
@@ -52,13 +87,13 @@ pub fn raise(model: &Model) -> Result<Raised> {
     Ok(Raised { model, outlets })
 }
 
-/// Whether every value of a graph has the rank, the sizes and the type that the graph declares; what is
-/// not raised (custom ops and what follows them) is an error.
+/// Whether every value of a graph has the rank, the sizes and the type that the graph declares; those of custom
+/// ops, and what is computed from them, are not looked at.
 ///
 /// # Errors
 /// Names the tensor, its declared shape and the computed one; or the node that cannot be computed here.
 pub fn check_shapes(model: &Model) -> Result<()> {
-    let raised = raise(model)?;
+    let raised = raise_known(model)?;
     for (tensor, outlet) in model.main().tensors.iter().zip(&raised.outlets) {
         let Some(outlet) = outlet else { continue };
         let fact = raised.model.outlet_fact(*outlet)?;
@@ -84,7 +119,7 @@ pub fn check_shapes(model: &Model) -> Result<()> {
 /// # Errors
 /// As [`raise`].
 pub fn shapes_of_one_row(model: &Model) -> Result<Vec<Vec<Option<usize>>>> {
-    let raised = raise(model)?;
+    let raised = raise_known(model)?;
     let row = OneRow::of(&raised.model)?;
     let tensors = model.main().tensors.iter().zip(&raised.outlets);
     let dims = tensors.map(|(tensor, outlet)| match outlet {
@@ -92,11 +127,4 @@ pub fn shapes_of_one_row(model: &Model) -> Result<Vec<Vec<Option<usize>>>> {
         None => Ok(tensor.shape.iter().map(Dim::known).collect()),
     });
     dims.collect()
-}
-
-fn raise_nodes(ctx: &mut RaiseContext) -> Result<()> {
-    for (i, node) in ctx.graph.nodes.iter().enumerate() {
-        ops::raise(ctx, node).with_context(|| format!("node {i} ({})", node.op.name()))?;
-    }
-    Ok(())
 }

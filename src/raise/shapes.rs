@@ -1,6 +1,6 @@
 //! Shapes of computed tensors, from those of the inputs. A file tells of a dimension only that it is open.
 
-use super::raise;
+use super::raise_known;
 use crate::graph::{Dim, Model};
 use crate::ops;
 use crate::tract::{SymbolScope, onnx};
@@ -28,9 +28,9 @@ pub fn set_dimension(model: &mut Model, name: &str, size: usize) -> Result<()> {
     compute_shapes(model)
 }
 
-/// Computes the shapes of the entry graph anew.
+/// Computes the shapes of the entry graph anew, but for those that depend on custom ops.
 pub fn compute_shapes(model: &mut Model) -> Result<()> {
-    let raised = raise(model)?;
+    let raised = raise_known(model)?;
     let graph = &mut model.subgraphs[0];
     for (tensor, outlet) in graph.tensors.iter_mut().zip(&raised.outlets) {
         if let Some(outlet) = outlet.filter(|_| tensor.data.is_none()) {

@@ -451,6 +451,100 @@ fn attributes_that_make_no_sense() {
     ]);
 }
 
+fn with_graph(mut node: pb::NodeProto, name: &str, graph: &pb::GraphProto) -> pb::NodeProto {
+    node.attribute.push(pb::AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Graph as i32,
+        g: Some(graph.clone()),
+        ..Default::default()
+    });
+    node
+}
+
+#[test]
+fn axes_past_the_rank() {
+    let data = || vec![floats("x", &[2, 3]), value("i", DataType::Int64, &[2, 3])];
+    let case = |op: &str, inputs: &[&str], axis: i64| {
+        let node = int(node(op, inputs, &["y"]), "axis", axis);
+        model(data(), vec![], vec![node], vec![floats("y", &[2, 3])])
+    };
+    check(vec![
+        ("gather", case("GatherElements", &["x", "i"], 2), Error("axis 2")),
+        ("gather from the end", case("GatherElements", &["x", "i"], -3), Error("node_y")),
+        ("scatter", case("ScatterElements", &["x", "i", "x"], 17), Error("node_y")),
+        ("scatter from the end", case("ScatterElements", &["x", "i", "x"], -9), Error("node_y")),
+        ("gather within", case("GatherElements", &["x", "i"], -1), Converts),
+    ]);
+}
+
+/// x `[1, 4]` goes through loops and branches that lack what they need, or do not end.
+#[test]
+fn loops_and_branches() {
+    let ends = |inputs: &[&str], outputs: &[&str], nodes: Vec<pb::NodeProto>| pb::GraphProto {
+        name: "body".into(),
+        input: inputs
+            .iter()
+            .map(|&name| match name {
+                "turn" => value(name, DataType::Int64, &[]),
+                "go" => value(name, DataType::Bool, &[]),
+                _ => floats(name, &[1, 4]),
+            })
+            .collect(),
+        output: outputs
+            .iter()
+            .map(|&name| match name {
+                "goes" => value(name, DataType::Bool, &[]),
+                _ => floats(name, &[]),
+            })
+            .collect(),
+        node: nodes,
+        ..Default::default()
+    };
+    let same = |from: &str, to: &str| node("Identity", &[from], &[to]);
+    let nodes = || vec![same("go", "goes"), node("Relu", &["s"], &["t"])];
+    let body = ends(&["turn", "go", "s"], &["goes", "t"], nodes());
+    let stacking = ends(&["turn", "go", "s"], &["goes", "t", "s2"], {
+        nodes().into_iter().chain([same("s", "s2")]).collect()
+    });
+    let constants = || {
+        let truth = pb::TensorProto {
+            name: "true".into(),
+            data_type: DataType::Bool as i32,
+            int32_data: vec![1],
+            ..Default::default()
+        };
+        vec![truth, scalar(i64s("three", &[3])), scalar(i64s("many", &[i64::MAX]))]
+    };
+    let graph = |node: pb::NodeProto| row(constants(), vec![node]);
+    let repeat = |inputs: &[&str], body: &pb::GraphProto| {
+        graph(with_graph(node("Loop", inputs, &["y"]), "body", body))
+    };
+    let branch = |inputs: &[&str]| {
+        let given = ends(&[], &["b"], vec![node("Relu", &["x"], &["b"])]);
+        let node = with_graph(node("If", inputs, &["y"]), "then_branch", &given);
+        graph(with_graph(node, "else_branch", &given))
+    };
+    let stack = |count: &str| {
+        let node = with_graph(node("Loop", &[count, "", "x"], &["y", "z"]), "body", &stacking);
+        model(vec![floats("x", &[1, 4])], constants(), vec![node], vec![floats("z", &[])])
+    };
+    check(vec![
+        ("a loop", repeat(&["three", "", "x"], &body), Converts),
+        ("a state is left out", repeat(&["three", "", ""], &body), Error("node_y")),
+        ("no state", repeat(&["three", "true"], &body), Error("node_y")),
+        ("no input at all", repeat(&[], &body), Error("node_y")),
+        ("a body of no results", repeat(&["three", ""], &ends(&["turn", "go"], &[], vec![])), {
+            Error("node_y")
+        }),
+        ("a branch", branch(&["true"]), Converts),
+        ("no condition", branch(&[]), Error("node_y")),
+        ("a condition is left out", branch(&[""]), Error("node_y")),
+        ("two conditions", branch(&["true", "true"]), Error("node_y")),
+        ("a stack", stack("three"), Converts),
+        ("a stack past all memory", stack("many"), Error("")),
+    ]);
+}
+
 #[test]
 fn long_and_deep() {
     let chain = |op: &str, count: usize| {

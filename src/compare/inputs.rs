@@ -4,10 +4,12 @@ use crate::data::mnist;
 use crate::data::preprocessing::{Channels, Preprocessing};
 use crate::graph::{Dim, ElementType, shape_text};
 use crate::runtime::{Plan, Port, Tensor};
+use crate::tract::guard::with_loop_limit;
 use anyhow::{Context, Result, bail, ensure};
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::{Rng, SeedableRng};
 use std::ops::Range;
+use std::time::Duration;
 
 /// Input tensors for one or more runs, and what they are.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ const RANDOM_ROWS: usize = 4;
 /// Height and width of pictures whose size the model leaves open.
 const RANDOM_SIDE: usize = 48;
 const MAX_ELEMENTS: usize = 1 << 28;
+/// For the loops of a graph in all runs that look for integers it takes.
+const TIME_FOR_TRIES: Duration = Duration::from_secs(60);
 
 /// Inputs of the shapes of `ports` that suit `plan`, the same every time: digits for a model of digits, pixels
 /// where `preprocessing` tells what they become, else random numbers.
@@ -49,13 +53,16 @@ pub fn example_inputs(
     };
     let mut run = draw(&INTEGERS[0])?;
     if ports.iter().any(|port| !matches!(port.element, ElementType::F32 | ElementType::F16)) {
-        for integers in &INTEGERS {
-            let candidate = draw(integers)?;
-            if plan.session()?.run(candidate.clone()).is_ok() {
-                run = candidate;
-                break;
+        let found = with_loop_limit(TIME_FOR_TRIES, || -> Result<_> {
+            for integers in &INTEGERS {
+                let candidate = draw(integers)?;
+                if plan.session()?.run(candidate.clone()).is_ok() {
+                    return Ok(Some(candidate));
+                }
             }
-        }
+            Ok(None)
+        });
+        run = found?.unwrap_or(run);
     }
     Ok(Inputs { runs: vec![run], what: "seeded random values".into() })
 }

@@ -28,8 +28,8 @@ pub fn check_loop() -> Result<()> {
     Ok(())
 }
 
-/// Runs `work` with loops that end after `limit`, or when those around it do.
-fn with_loop_limit<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
+/// Runs `work` with loops that end after `limit`, all together, or when those around it do.
+pub fn with_loop_limit<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
     let outer = LOOPS_END.get();
     let end = Instant::now() + limit;
     LOOPS_END.set(Some(outer.map_or(end, |outer| outer.min(end))));
@@ -97,10 +97,13 @@ pub fn with_allowance<T: Send + 'static>(
     let name = what.to_string();
     let before = own_memory();
     let start = Instant::now();
+    let outer = LOOPS_END.get();
+    let loops = outer.map_or(allowance.time, |end| end.saturating_duration_since(start));
+    let loops = loops.min(allowance.time);
     std::thread::Builder::new()
         .name("guarded".into())
         .stack_size(64 << 20)
-        .spawn(move || sender.send(with_loop_limit(allowance.time, || catch_panic(&name, work))))?;
+        .spawn(move || sender.send(with_loop_limit(loops, || catch_panic(&name, work))))?;
     loop {
         let left = allowance.time.saturating_sub(start.elapsed());
         match receiver.recv_timeout(left.min(INTERVAL)) {
@@ -156,6 +159,28 @@ mod tests {
         })
         .unwrap_err();
         assert_eq!(error.to_string(), "loading y: gave up after 0 s");
+    }
+
+    #[test]
+    fn loops_end_with_those_around_them() {
+        let loop_without_end = || -> Result<()> {
+            loop {
+                check_loop()?;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let start = Instant::now();
+        let allowance = Allowance { time: Duration::from_secs(60), memory: u64::MAX };
+        with_loop_limit(Duration::from_millis(20), || {
+            for _ in 0..4 {
+                let alone = catch_panic("running a", loop_without_end).unwrap_err();
+                let guarded = with_allowance("running b", allowance, loop_without_end).unwrap_err();
+                for error in [alone, guarded] {
+                    assert!(error.to_string().contains("does not end"), "{error}");
+                }
+            }
+        });
+        assert!(start.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

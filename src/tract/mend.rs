@@ -3,11 +3,12 @@
 
 use super::typed_ops::{Multiply, Power, Remainder, ShiftLeft, ShiftRight};
 use super::*;
+use crate::tract::ops::array::ScatterElements;
 use crate::tract::ops::binary::{BinMiniOp, TypedBinOp};
 use crate::tract::ops::cast::{Cast, cast};
 use crate::tract::ops::math;
 use crate::tract::ops::nn::{Reduce, Reducer};
-use ::anyhow::Result;
+use ::anyhow::{Result, ensure};
 
 /// Puts ops that tract reads as ONNX means them in place of those that it does not.
 pub fn rephrase(graph: &mut pb::GraphProto) {
@@ -66,7 +67,16 @@ pub fn mend(model: &mut TypedModel) -> Result<()> {
         reduce_bools(model, id)?;
         pow_in_the_type_of_the_base(model, id)?;
         replace_binary(model, id);
+        check_axis(model.node(id))?;
     }
+    Ok(())
+}
+
+/// tract takes the axis of a scatter on trust.
+fn check_axis(node: &TypedNode) -> Result<()> {
+    let Some(op) = node.op_as::<ScatterElements>() else { return Ok(()) };
+    let rank = node.outputs.first().map_or(0, |output| output.fact.rank());
+    ensure!(op.axis < rank, "node '{}' (ScatterElements): an axis outside of {rank}", node.name);
     Ok(())
 }
 

@@ -60,8 +60,10 @@ fn prepare(proto: &mut pb::ModelProto) {
     name_nodes(proto);
     compute_outputs(proto);
     name_unknown_dims(proto);
-    name_default_fill(proto);
-    drop_shadowed_pads(proto);
+    if let Some(graph) = &mut proto.graph {
+        for_each_node(graph, &mut name_default_fill);
+        for_each_node(graph, &mut drop_shadowed_pads);
+    }
     proto.graph.iter_mut().for_each(mend::rephrase);
 }
 
@@ -646,10 +648,19 @@ fn number_outputs(model: &mut TypedModel, graph: &pb::GraphProto) -> Result<()> 
     model.select_output_outlets(&outlets)
 }
 
+/// Changes the nodes of a graph and of those inside it.
+fn for_each_node(graph: &mut pb::GraphProto, change: &mut impl FnMut(&mut pb::NodeProto)) {
+    for node in &mut graph.node {
+        change(node);
+        for inner in node.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+            for_each_node(inner, change);
+        }
+    }
+}
+
 /// ConstantOfShape without a value fills with float32 zeros (ONNX); tract would take float64.
-fn name_default_fill(proto: &mut pb::ModelProto) {
-    let nodes = proto.graph.iter_mut().flat_map(|g| &mut g.node);
-    for node in nodes.filter(|n| n.op_type == "ConstantOfShape" && n.attribute.is_empty()) {
+fn name_default_fill(node: &mut pb::NodeProto) {
+    if node.op_type == "ConstantOfShape" && node.attribute.is_empty() {
         let zero = pb::TensorProto {
             data_type: pb::tensor_proto::DataType::Float as i32,
             dims: vec![1],
@@ -666,14 +677,11 @@ fn name_default_fill(proto: &mut pb::ModelProto) {
 }
 
 /// Where `auto_pad` is set, `pads` say nothing (onnxruntime); tract would take them.
-fn drop_shadowed_pads(proto: &mut pb::ModelProto) {
-    for node in proto.graph.iter_mut().flat_map(|g| &mut g.node) {
-        let shadows = |a: &pb::AttributeProto| {
-            a.name == "auto_pad" && !a.s.is_empty() && a.s != b"NOTSET"[..]
-        };
-        if node.attribute.iter().any(shadows) {
-            node.attribute.retain(|a| a.name != "pads");
-        }
+fn drop_shadowed_pads(node: &mut pb::NodeProto) {
+    let shadows =
+        |a: &pb::AttributeProto| a.name == "auto_pad" && !a.s.is_empty() && a.s != b"NOTSET"[..];
+    if node.attribute.iter().any(shadows) {
+        node.attribute.retain(|a| a.name != "pads");
     }
 }
 

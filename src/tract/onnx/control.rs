@@ -12,6 +12,7 @@ pub fn conditional(
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
     let mut branches = vec![];
     let mut captured: Vec<String> = vec![];
+    ensure!(node.input.len() == 1 && all_given(&node.input), "an If has one input, its condition");
     for name in ["then_branch", "else_branch"] {
         let (body, names) = parsed(ctx, node, name)?;
         let mut reads = vec![];
@@ -34,13 +35,14 @@ pub fn repeated(
 ) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
     let (body, captured) = parsed(ctx, node, "body")?;
     let given = |i: usize| node.input.get(i).is_some_and(|name| !name.is_empty());
+    ensure!(node.input.iter().skip(2).all(|i| !i.is_empty()), "a state of the loop is left out");
     let kind = Kind::Loop {
         has_count: given(0),
         has_condition: given(1),
         states: node.input.len().saturating_sub(2),
         body,
     };
-    ensure!(node.output.iter().all(|o| !o.is_empty()), "an output of the loop is left out");
+    ensure!(all_given(&node.output), "an output of the loop is left out");
     Ok((Box::new(Control { kind, outputs: node.output.len(), prepared: None }), captured))
 }
 
@@ -57,7 +59,8 @@ pub fn scanned(
     let scanned = usize::try_from(count).ok().filter(|&n| n > 0 && n <= node.input.len());
     let scanned = scanned.with_context(|| format!("num_scan_inputs {count}"))?;
     let (body, captured) = parsed(ctx, node, "body")?;
-    ensure!(node.output.iter().all(|o| !o.is_empty()), "an output of the scan is left out");
+    ensure!(all_given(&node.input), "an input of the scan is left out");
+    ensure!(all_given(&node.output), "an output of the scan is left out");
     let at = |axes: Vec<i64>, reverse: Vec<i64>| Way { axes, reverse };
     let kind = Kind::Scan {
         states: node.input.len() - scanned,
@@ -67,6 +70,10 @@ pub fn scanned(
         body,
     };
     Ok((Box::new(Control { kind, outputs: node.output.len(), prepared: None }), captured))
+}
+
+fn all_given(names: &[String]) -> bool {
+    names.iter().all(|name| !name.is_empty())
 }
 
 fn parsed(
@@ -191,6 +198,7 @@ fn typed(graph: &InferenceModel, facts: &[TypedFact]) -> TractResult<TypedModel>
         }
     }
     typed.select_output_outlets(&outputs)?;
+    mend::mend(&mut typed)?;
     typed.declutter()?;
     Ok(typed)
 }
@@ -235,7 +243,7 @@ impl Control {
                 given.extend_from_slice(facts.get(first..).context("a loop of no inputs")?);
                 let (model, open) =
                     build_loop(symbols, given, *states, [2, 1], |f| typed(body, f))?;
-                let condition = model.outputs[0];
+                let condition = *model.outputs.first().context("a body without a condition")?;
                 let value = model.outlet_fact(condition)?.konst.clone();
                 let is_true = |value: &Arc<Tensor>| value.cast_to_scalar::<bool>().unwrap_or(false);
                 let starts = !*has_condition

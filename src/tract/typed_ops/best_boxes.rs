@@ -35,6 +35,7 @@ impl EvalOp for BestBoxes {
             if best.len() == most {
                 break;
             }
+            guard::check_loop()?;
             let apart = |&i: &usize| shared_area(&corners[i], &corners[candidate]) < overlap;
             if best.iter().all(apart) {
                 best.push(candidate);

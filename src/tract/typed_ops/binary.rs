@@ -7,9 +7,21 @@ use super::*;
 // `math::Rem` counts as commutative: declutter swaps its operands where the dividend is the one to be
 // broadcast
 tract_core::bin_to_super_type!(remainder, Remainder,
+    eval_in_a: |_: &mut Tensor, b: &Tensor| refuse_zeros(b).map(|()| false),
     is_commutative: false,
+    out_of_place: |_: &mut Tensor, _: &Tensor, b: &Tensor| refuse_zeros(b).map(|()| false),
     [i8, i16, i32, i64, u8, u16, u32, u64] => |c, a, b| *c = a.wrapping_rem(*b),
     [f16, f32, f64] => |c, a, b| *c = *a % *b);
+
+/// Integers that something is divided by are not 0; LiteRT refuses that too.
+fn refuse_zeros(divisors: &Tensor) -> TractResult<()> {
+    if divisors.datum_type().is_integer() {
+        let numbers = divisors.cast_to::<i64>()?;
+        let numbers = numbers.try_as_plain_ram()?.as_slice::<i64>()?;
+        ensure!(!numbers.contains(&0), "a remainder of the division by 0");
+    }
+    Ok(())
+}
 
 // of integers; declutter makes `math::Square`, which takes none, of `math::Mul` and `math::Pow`
 tract_core::bin_to_super_type!(multiply, Multiply,
@@ -69,6 +81,25 @@ mod tests {
         let (a, b) = (tensor1(&[7i32]), tensor1(&[2i32, 4, -5]));
         check(Remainder, a, b, tensor1(&[1i32, 3, 2]));
         assert!(!Remainder.is_commutative());
+    }
+
+    #[test]
+    fn a_remainder_by_zero_is_an_error() {
+        for (a, b) in [
+            (tensor1(&[7i32, 8]), tensor1(&[2i32, 0])),
+            (tensor1(&[7i32]), tensor1(&[2i32, 0])),
+            (tensor1(&[7u8, 1]), tensor1(&[0u8])),
+        ] {
+            let datum = a.datum_type();
+            let error = Remainder.eval(a.into_tvalue(), b.into_tvalue(), datum).unwrap_err();
+            assert!(error.to_string().contains("division by 0"), "{error}");
+        }
+        let by_zero = Remainder.eval(
+            tensor1(&[7f32]).into_tvalue(),
+            tensor1(&[0f32]).into_tvalue(),
+            DatumType::F32,
+        );
+        assert!(by_zero.unwrap().cast_to_scalar::<f32>().unwrap().is_nan());
     }
 
     #[test]

@@ -54,15 +54,22 @@ pub(super) fn run(
     state.run(inputs)
 }
 
-/// What the states of one loop may grow to, all together.
-const MAX_STATE_BYTES: usize = 1 << 32;
+/// What the states of one loop and its stacked results may grow to, all together.
+const MAX_STATE_BYTES: usize = 1 << 31;
 
+/// What a value takes in memory.
+pub(super) fn bytes_of(value: &Tensor) -> usize {
+    value.volume().saturating_mul(value.datum_type().size_of())
+}
+
+/// `stacked` are the bytes of the results so far.
+///
 /// # Errors
-/// The loop takes too long, or its states grow past all measure.
-pub(super) fn check_turn<'a>(values: impl Iterator<Item = &'a TValue>) -> TractResult<()> {
+/// The loop takes too long, or its states and results grow past all measure.
+pub(super) fn check_turn(states: &[TValue], stacked: usize) -> TractResult<()> {
     guard::check_loop()?;
-    let bytes = values.map(|v| v.volume() * v.datum_type().size_of()).sum::<usize>();
-    ensure!(bytes <= MAX_STATE_BYTES, "the states of a loop take {bytes} bytes");
+    let bytes = states.iter().fold(stacked, |sum, state| sum.saturating_add(bytes_of(state)));
+    ensure!(bytes <= MAX_STATE_BYTES, "the states and results of a loop take {bytes} bytes");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! ONNX's Loop and Scan.
 
-use super::body::{check_turn, last_fact, run};
+use super::body::{bytes_of, check_turn, last_fact, run};
 use super::*;
 
 /// Runs `body` on states, turn by turn, and stacks what it gives beside them.
@@ -58,10 +58,11 @@ impl EvalOp for Loop {
             limit = turns;
         }
         let mut stacked: Vec<Vec<Tensor>> = vec![vec![]; self.stacked.len()];
+        let mut stacked_bytes = 0;
         let mut body = self.body.start()?;
         let mut turn = 0;
         while turn < limit && goes_on {
-            check_turn(states.iter())?;
+            check_turn(&states, stacked_bytes)?;
             let mut given: TVec<TValue> = tvec!();
             if self.counted {
                 given.push(tensor0(turn).into_tvalue());
@@ -83,6 +84,8 @@ impl EvalOp for Loop {
             for (all, value) in stacked.iter_mut().zip(results) {
                 let mut element = value.into_tensor();
                 element.insert_axis(0)?;
+                // an element without values takes memory too
+                stacked_bytes += bytes_of(&element) + size_of::<Tensor>();
                 all.push(element);
             }
             turn += 1;

@@ -27,7 +27,7 @@ impl EvalOp for While {
         let (mut condition, mut body) = (self.condition.start()?, self.body.start()?);
         let mut states = inputs;
         loop {
-            check_turn(states.iter())?;
+            check_turn(&states, 0)?;
             let goes_on = run(&mut condition, ctx.symbols, states.clone())?;
             if !goes_on[0].cast_to_scalar::<bool>()? {
                 return Ok(states);

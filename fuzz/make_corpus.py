@@ -46,6 +46,47 @@ GRAPHS = {
     "cum_sum": ("float[2,3] x", "float[2,3] y", "a = Constant<value = int64 {1}>() y = CumSum(x, a)"),
     "one_hot": ("int64[3] x", "float[3,4] y", "d = Constant<value = int64 {4}>() v = Constant<value_floats=[0.0,1.0]>() y = OneHot(x, d, v)"),
     "lstm": ("float[3,1,2] x", "float[3,1,1,2] y", "y = LSTM<hidden_size=2>(x, k1_8_2, k1_8_2b)"),
+    "gru": ("float[3,2,2] x, int32[2] l", "float[3,2,2,2] y, float[2,2,2] h", 'y, h = GRU<hidden_size=2, direction="bidirectional", linear_before_reset=1>(x, k2_6_2, k2_6_2b, k2_12, l)'),
+    "lstm_states": (
+        "float[N,3,2] x, float[1,N,2] h, float[1,N,2] c", "float[3,1,N,2] y, float[1,N,2] p, float[1,N,2] q",
+        "a = Transpose<perm=[1,0,2]>(x) y, p, q = LSTM<hidden_size=2>(a, k1_8_2, k1_8_2b, k1_16, , h, c)",
+    ),
+    "if": (
+        "float[2,3] x", "float[2,3] y",
+        "s = ReduceSum<keepdims=0>(x) z = Constant<value_float=0.0>() c = Greater(s, z) "
+        "y = If<then_branch = t () => (float[2,3] a) { a = Relu(x) }, else_branch = e () => (float[2,3] b) { b = Neg(x) }>(c)",
+    ),
+    "loop": (
+        "float[1,4] x, int64[1] i", "float[1,4] y, float[3,4] z",
+        "n = Constant<value_int=3>() y, z = Loop<body = b (int64 t, bool g, float[1,4] s) => (bool h, float[1,4] r, float[4] o) "
+        "{ h = Identity(g) r = Mul(s, x) f = Constant<value_ints=[4]>() o = Reshape(r, f) }>(n, , x)",
+    ),
+    "loop_until": (
+        "float[2] x, int64 n", "float[2] y",
+        "c = Constant<value = bool {1}>() y = Loop<body = b (int64 t, bool g, float[2] s) => (bool h, float[2] r) "
+        "{ r = Add(s, s) m = ReduceMax<keepdims=0>(r) l = Constant<value_float=100.0>() h = Less(m, l) }>(n, c, x)",
+    ),
+    "scan": (
+        "float[2] x, float[3,2] z", "float[2] y, float[3,2] w",
+        "y, w = Scan<num_scan_inputs=1, body = b (float[2] s, float[2] e) => (float[2] r, float[2] o) { r = Add(s, e) o = Mul(r, e) }>(x, z)",
+    ),
+    "non_max_suppression": (
+        "float[1,6,4] x, float[1,2,6] z", "int64[K,3] y",
+        "m = Constant<value_ints=[3]>() o = Constant<value_floats=[0.5]>() t = Constant<value_floats=[0.1]>() y = NonMaxSuppression(x, z, m, o, t)",
+    ),
+    "non_zero": ("float[2,3] x", "int64[2,K] y", "z = Constant<value_float=0.0>() a = Greater(x, z) y = NonZero(a)"),
+    "scatter_elements": ("float[3,3] x, int64[2,3] i, float[2,3] u", "float[3,3] y", 'y = ScatterElements<axis=0, reduction="mul">(x, i, u)'),
+    "scatter_nd_max": ("float[4,4] x, int64[2,1] i, float[2,4] u", "float[4,4] y", 'y = ScatterND<reduction="max">(x, i, u)'),
+    "grid_sample": ("float[1,2,3,4] x, float[1,2,2,2] z", "float[1,2,2,2] y", 'y = GridSample<mode="linear", padding_mode="reflection", align_corners=1>(x, z)'),
+    "grid_sample_cubic": ("float[1,1,3,4] x, float[1,2,2,2] z", "float[1,1,2,2] y", 'y = GridSample<mode="cubic">(x, z)'),
+    "resize_cubic": ("float[1,1,4,4] x", "float[1,1,3,6] y", 's = Constant<value_ints=[1,1,3,6]>() y = Resize<mode="cubic", coordinate_transformation_mode="pytorch_half_pixel">(x, , , s)'),
+    "computed_slice": ("float[2,8] x, int64[1] e", "float[2,K] y", "s = Constant<value_ints=[1]>() a = Constant<value_ints=[1]>() y = Slice(x, s, e, a)"),
+    "quantized_conv": (
+        "float[N,2,4,4] x", "float[N,3,4,4] y",
+        "s = Constant<value_float=0.05>() z = Constant<value = int8 {3}>() q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) "
+        "t = Constant<value_floats=[0.02,0.03,0.04]>() v = QuantizeLinear<axis=0>(k3_2_3_3, t) w = DequantizeLinear<axis=0>(v, t) "
+        "c = Conv<pads=[1,1,1,1]>(d, w) a = Relu(c) p = QuantizeLinear(a, s, z) y = DequantizeLinear(p, s, z)",
+    ),
     "quantized": ("float[2,3] x", "float[2,3] y", "s = Constant<value_float=0.05>() z = Constant<value = uint8 {128}>() q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)"),
     "no_elements": ("float[0,3] x", "float[0,3] y", "y = Relu(x)"),
     "scalar": ("float x", "float y", "y = Neg(x)"),
@@ -58,6 +99,13 @@ GRAPHS = {
     "finding_huge_resize": ("float[1,1,2,4] x", "float[1,1,2,2] y", "s = Constant<value_ints=[1,1,1055486197,1]>() y = Resize(x, , , s)"),
     "finding_celu": ("float[3,3] x", "float[3,3] y", "a = Celu<alpha=3.0>(x) y = Celu<alpha=4.0>(a)"),
     "finding_scalar_index": ("float[3] x, float z", "float[3] y", "y = GatherND(x, z)"),
+    "finding_axis_past_rank": ("float[1,5] x, int64[1,2] i, float[1,2] u", "float[1,5] y", "y = ScatterElements<axis=17>(x, i, u)"),
+    "finding_remainder_by_zero": ("int32[64] x, int32[64] z", "int32[64] y", "y = Mod<fmod=1>(x, z)"),
+    "finding_endless_loop": (
+        "int32[2] x", "int32[2] y",
+        "n = Constant<value_int=4611686018427387904>() "
+        "y = Loop<body = b (int64 t, bool g, int32[2] s) => (bool h, int32[2] r) { h = Identity(g) r = Add(s, s) }>(n, , x)",
+    ),
 }
 
 

@@ -26,7 +26,7 @@ def models():
             if any(i.domain == "" and i.version > OPSET for i in model.opset_import) or model.ir_version > IR:
                 model = older_model(model, OPSET, IR) or model
             yield case.name.removeprefix("test_") + mark, model.SerializeToString()
-    for path in [*ROOT.glob("fixtures/bad/*.onnx"), *ROOT.glob("fixtures/training_reference/*.onnx")]:
+    for path in sorted(path for folder in ("bad", "fuzz", "training_reference") for path in ROOT.glob(f"fixtures/{folder}/*.onnx")):
         yield path.stem, path.read_bytes()
 
 

@@ -14,6 +14,7 @@ use mlctl::{ops, raise, read};
 use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// How far an input came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,21 +32,37 @@ pub enum Reached {
 /// Values of a graph that is run; a larger one is converted without its check.
 const SMALL: usize = 1 << 18;
 
+/// For the loops of a graph in all that is done with one input: that they end at a limit is what is to be seen.
+const TIME_OF_LOOPS: Duration = Duration::from_secs(1);
+
 /// `mlctl inspect` and `mlctl convert` of an ONNX file, with its check where the graph is small.
 pub fn check_onnx(folder: &Path, bytes: &[u8]) -> Reached {
-    let (source, out) = (folder.join("input.onnx"), folder.join("output.tflite"));
-    fs::write(&source, bytes).unwrap();
-    let _ = fs::remove_file(&out);
-    let _ = inspect(Some(&source));
-    let scheme = (bytes.len() % 4 == 3).then_some(Scheme::Float16);
-    check_conversion(&source, &out, scheme)
+    guard::with_loop_limit(TIME_OF_LOOPS, || onnx(folder, bytes))
 }
 
 /// Reading, raising, running, inspecting and writing a `.tflite`, and `mlctl convert` of it.
 pub fn check_tflite(folder: &Path, bytes: &[u8]) -> Reached {
+    guard::with_loop_limit(TIME_OF_LOOPS, || tflite(folder, bytes))
+}
+
+fn onnx(folder: &Path, bytes: &[u8]) -> Reached {
+    let (source, out) = (folder.join("input.onnx"), folder.join("output.tflite"));
+    fs::write(&source, bytes).unwrap();
+    let _ = fs::remove_file(&out);
+    let abandoned = guard::abandoned();
+    let _ = inspect(Some(&source));
+    if guard::abandoned() > abandoned {
+        return Reached::Refused;
+    }
+    let scheme = (bytes.len() % 4 == 3).then_some(Scheme::Float16);
+    check_conversion(&source, &out, scheme)
+}
+
+fn tflite(folder: &Path, bytes: &[u8]) -> Reached {
     let (source, out) = (folder.join("input.tflite"), folder.join("output.tflite"));
     fs::write(&source, bytes).unwrap();
     let _ = fs::remove_file(&out);
+    let abandoned = guard::abandoned();
     let _ = inspect(Some(&source));
     let Ok(file) = read::parse_tflite(Bytes::copy_from_slice(bytes)) else {
         return Reached::Refused;
@@ -58,6 +75,9 @@ pub fn check_tflite(folder: &Path, bytes: &[u8]) -> Reached {
     let Ok(graph) = read::lite_graph(&file) else { return Reached::Refused };
     check_read_of_written(&graph, &read::description(&file, bytes));
     let _ = graph.subgraphs.iter().map(ToString::to_string).collect::<String>();
+    if guard::abandoned() > abandoned {
+        return Reached::Read;
+    }
     if is_small(&graph)
         && let Ok(plan) = plan_lite(&graph)
         && let Ok(inputs) = example_inputs(&plan, plan.inputs(), None)

@@ -31,7 +31,7 @@ fuzz() {
     local kind=$1
     mkdir -p "$work/$kind/counts" "$cache/findings/$kind"
     TMPDIR=$work/$kind FUZZ_COUNTS=$work/$kind/counts/of "$cache/target/fuzz/fuzz_$kind" "$cache/corpus-$kind" "$cache/seeds/$kind" \
-        -fork=1 -ignore_crashes=1 -ignore_timeouts=1 -ignore_ooms=1 -max_len=32768 -len_control=0 -mutate_depth=2 -timeout=60 -rss_limit_mb=4096 \
+        -fork=1 -ignore_crashes=1 -ignore_timeouts=1 -ignore_ooms=1 -max_len=32768 -len_control=0 -mutate_depth=2 -timeout=100 -rss_limit_mb=4096 \
         -max_total_time="$seconds" -artifact_prefix="$cache/findings/$kind/" >"$work/$kind.log" 2>&1 || true
 }
 before=$(find "$cache/findings" -type f | sort)

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::graph::{Activation, BinaryOp, UnaryOp};
+use std::ops::Range;
 
 /// No shape that is computed at run time is longer.
 const MAX_COMPUTED_DIMS: usize = 256;
@@ -167,14 +168,61 @@ impl LowerContext<'_> {
             return Ok(self.add_i32_constant(name, &values));
         }
         let mut parts = vec![];
-        for dim in shape {
-            parts.push(self.dim_tensor(name, dim)?);
+        let mut at = 0;
+        while at < shape.len() {
+            let known = shape[at..].iter().map_while(|d| d.to_i64().ok());
+            let known: Vec<i32> = known.map(i32::try_from).collect::<Result<_, _>>()?;
+            if !known.is_empty() {
+                at += known.len();
+                parts.push(self.add_i32_constant(name, &known));
+            } else if let Some((tensor, axes)) = self.tensor_with_dims(&shape[at..]) {
+                at += axes.len();
+                parts.push(self.dims_of(name, tensor, axes)?);
+            } else {
+                parts.push(self.dim_tensor(name, &shape[at])?);
+                at += 1;
+            }
         }
         if let &[part] = parts.as_slice() {
             return Ok(part);
         }
         let op = LiteOp::Concatenation { axis: 0, activation: Activation::None };
         Ok(self.emit(name, op, &parts, ElementType::I32, &[TDim::from(shape.len())]))
+    }
+
+    /// The first tensor that has the first of these dimensions, and the axes that have it and those after it. No
+    /// known size but at the end of both is among them.
+    fn tensor_with_dims(&self, wanted: &[TDim]) -> Option<(TensorId, Range<usize>)> {
+        let told = |dim: &TDim| self.told_dims.contains_key(&dim.to_string());
+        if wanted.first().is_none_or(told) {
+            return None;
+        }
+        let wanted = dims(wanted);
+        let (tensor, axis) = self.graph.tensors.iter().enumerate().find_map(|(id, tensor)| {
+            Some((id, tensor.shape.iter().position(|d| Some(d) == wanted.first())?))
+        })?;
+        let shape = &self.graph.tensors[tensor].shape;
+        if shape[axis..] == wanted {
+            return Some((tensor, axis..shape.len()));
+        }
+        let same = |(a, b): &(&Dim, &Dim)| a == b && a.known().is_none();
+        let count = shape[axis..].iter().zip(&wanted).take_while(same).count();
+        Some((tensor, axis..axis + count))
+    }
+
+    /// The sizes of these axes of `tensor`, as int32.
+    fn dims_of(&mut self, name: &str, tensor: TensorId, axes: Range<usize>) -> Result<TensorId> {
+        let rank = self.graph.tensors[tensor].shape.len();
+        let op = LiteOp::Shape { element: ElementType::I32 };
+        let all =
+            self.emit(&format!("{name}/all"), op, &[tensor], ElementType::I32, &[rank.into()]);
+        if axes.len() == rank {
+            return Ok(all);
+        }
+        let begin = self.add_i32_constant(&format!("{name}/begin"), &[i32::try_from(axes.start)?]);
+        let size = self.add_i32_constant(&format!("{name}/size"), &[i32::try_from(axes.len())?]);
+        let (inputs, count) = ([all, begin, size], TDim::from(axes.len()));
+        Ok(self.emit(name, LiteOp::Slice, &inputs, ElementType::I32, &[count]))
     }
 
     /// `dim` as an int32 vector of one element.
@@ -186,19 +234,8 @@ impl LowerContext<'_> {
         if let Some(&told) = self.told_dims.get(&dim.to_string()) {
             return Ok(told);
         }
-        let text = Dim::Symbol(dim.to_string());
-        let found = self.graph.tensors.iter().enumerate().find_map(|(id, tensor)| {
-            let axis = tensor.shape.iter().position(|d| *d == text)?;
-            Some((id, axis))
-        });
-        if let Some((tensor, axis)) = found {
-            let rank = TDim::from(self.graph.tensors[tensor].shape.len());
-            let op = LiteOp::Shape { element: ElementType::I32 };
-            let all = self.emit(&format!("{name}/all"), op, &[tensor], ElementType::I32, &[rank]);
-            let begin = self.add_i32_constant(&format!("{name}/begin"), &[i32::try_from(axis)?]);
-            let size = self.add_i32_constant(&format!("{name}/size"), &[1]);
-            let inputs = [all, begin, size];
-            return Ok(self.emit(name, LiteOp::Slice, &inputs, ElementType::I32, &one));
+        if let Some((tensor, axes)) = self.tensor_with_dims(std::slice::from_ref(dim)) {
+            return self.dims_of(name, tensor, axes);
         }
         let (op, parts) = match dim {
             TDim::MulInt(k, inner) => (BinaryOp::Mul, vec![TDim::from(*k), (**inner).clone()]),

@@ -74,6 +74,10 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     if ctx.constant(left).is_some() && ctx.constant(right).is_none() {
         return product(ctx, node, [right, left], roles.swapped()).map(Some);
     }
+    let place = |axes: &[Axis]| axes.last().and_then(|a| a.result);
+    if ctx.constant(right).is_none() && place(&roles.rows) > place(&roles.columns) {
+        return product(ctx, node, [right, left], roles.swapped()).map(Some);
+    }
     product(ctx, node, [left, right], roles).map(Some)
 }
 
@@ -90,17 +94,34 @@ impl Roles {
             summed: flip(self.summed),
         }
     }
+
+    /// Batch axes of which the right operand has one only are rows of the left.
+    fn batch_of_one_to_rows(&mut self, right_shape: &[TDim]) {
+        let is_one = |a: &Axis| a.right.is_some_and(|i| right_shape[i] == TDim::from(1));
+        let (of_one, batch): (Vec<Axis>, Vec<Axis>) = self.batch.iter().partition(|a| is_one(a));
+        self.batch = batch;
+        self.rows.extend(of_one.iter().map(|a| Axis { right: None, ..*a }));
+        self.rows.sort_by_key(|a| a.result);
+        self.summed.extend(of_one.iter().map(|a| Axis {
+            left: None,
+            right: a.right,
+            result: None,
+        }));
+    }
 }
 
 fn product(
     ctx: &mut LowerContext,
     node: &TypedNode,
     [left, right]: [OutletId; 2],
-    roles: Roles,
+    mut roles: Roles,
 ) -> Result<()> {
     let left_shape = ctx.shape(left)?;
     let right_shape = ctx.shape(right)?;
     let one = TDim::from(1);
+    if ctx.constant(right).is_some() {
+        roles.batch_of_one_to_rows(&right_shape);
+    }
     let is_one = |axis: &Axis| {
         axis.left.is_none_or(|i| left_shape[i] == one)
             && axis.right.is_none_or(|i| right_shape[i] == one)
@@ -120,31 +141,43 @@ fn product(
     let columns = volume(&roles.columns, &of_right);
     let inner = volume(&roles.inner, &of_left);
 
-    let left_order = roles.batch.iter().chain(&roles.rows).chain(&roles.inner).chain(&roles.summed);
-    let left_order: Vec<usize> = left_order.filter_map(|a| a.left).collect();
-    let right_order =
-        roles.batch.iter().chain(&roles.columns).chain(&roles.inner).chain(&roles.summed);
-    let right_order: Vec<usize> = right_order.filter_map(|a| a.right).collect();
+    let to = ctx.element(OutletId::new(node.id, 0))?;
+    ensure!(matches!(to, ElementType::F32 | ElementType::F16), "einsum of {to}");
+    let element = ElementType::F32;
+    let constant = ctx.constant(right).cloned().filter(|_| roles.batch.is_empty());
+    let order = |parts: [&[Axis]; 3], place: fn(&Axis) -> Option<usize>| -> Vec<usize> {
+        parts.into_iter().flatten().chain(&roles.summed).filter_map(place).collect()
+    };
+    // the axis that lies together in memory is not moved: the product reads either order
+    let oriented = |outer: &[Axis], place: fn(&Axis) -> Option<usize>, rank: usize| {
+        let rows = order([&roles.batch, outer, &roles.inner], place);
+        let turned = order([&roles.batch, &roles.inner, outer], place);
+        let lies_last = |order: &[usize]| order.last().is_none_or(|&axis| axis + 1 == rank);
+        match lies_last(&turned) && !lies_last(&rows) {
+            true => (turned, true),
+            false => (rows, false),
+        }
+    };
+    let (left_order, transpose_x) = match constant {
+        Some(_) => (order([&roles.batch, &roles.rows, &roles.inner], |a| a.left), false),
+        None => oriented(&roles.rows, |a| a.left, left_shape.len()),
+    };
 
     let x = ctx.tensor_as(left, ElementType::F32)?;
     let x = ctx.transpose(&format!("{}/left", node.name), x, &left_shape, &left_order);
     let x_shape: Vec<TDim> = left_order.iter().map(|&i| left_shape[i].clone()).collect();
-    let left_batch: Vec<TDim> = roles.batch.iter().map(of_left).collect();
-    let mut flat: Vec<TDim> = left_batch.clone();
-    flat.extend([rows.clone(), inner.clone()]);
+    let mut flat: Vec<TDim> = roles.batch.iter().map(of_left).collect();
+    flat.extend(match transpose_x {
+        true => [inner.clone(), rows.clone()],
+        false => [rows.clone(), inner.clone()],
+    });
 
     let mut result_shape = batch_dims.clone();
     result_shape.extend([rows.clone(), columns.clone()]);
-    let to = ctx.element(OutletId::new(node.id, 0))?;
-    ensure!(matches!(to, ElementType::F32 | ElementType::F16), "einsum of {to}");
-    let element = ElementType::F32;
-    let constant = ctx.constant(right).cloned();
-    let product = match constant.filter(|_| roles.batch.is_empty()) {
+    let product = match constant {
         Some(weights) => {
             let mut kept: Vec<TDim> = roles.rows.iter().map(of_left).collect();
-            let known = kept.iter().filter(|d| d.to_usize().is_ok()).count();
-            let keep_num_dims =
-                kept.len() > 1 && (roles.inner.len() == 1 || known + 1 >= kept.len());
+            let keep_num_dims = kept.len() > 1;
             kept.push(inner.clone());
             let flat = if keep_num_dims { kept } else { flat };
             let x = ctx.reshape(&format!("{}/input", node.name), x, &x_shape, &flat)?;
@@ -154,6 +187,7 @@ fn product(
                 _ => weights.cast_to_dt(DatumType::F32)?.into_owned().into_arc_tensor(),
             };
             let name = ctx.model.node(right.node).name.clone();
+            let right_order = order([&[], &roles.columns, &roles.inner], |a| a.right);
             let weights = ctx.add_reordered(&name, &weights, &right_order, &shape)?;
             let op = LiteOp::FullyConnected {
                 activation: Activation::None,
@@ -168,12 +202,13 @@ fn product(
         None => {
             let x = ctx.reshape(&format!("{}/input", node.name), x, &x_shape, &flat)?;
             let y = ctx.tensor_as(right, ElementType::F32)?;
+            let (right_order, turned) = oriented(&roles.columns, |a| a.right, right_shape.len());
             let y = ctx.transpose(&format!("{}/right", node.name), y, &right_shape, &right_order);
             let y_shape: Vec<TDim> = right_order.iter().map(|&i| right_shape[i].clone()).collect();
             let mut flat: Vec<TDim> = roles.batch.iter().map(of_right).collect();
-            flat.extend([columns, inner]);
+            flat.extend(if turned { [inner, columns] } else { [columns, inner] });
             let y = ctx.reshape(&format!("{}/weights", node.name), y, &y_shape, &flat)?;
-            let op = LiteOp::BatchMatMul { transpose_x: false, transpose_y: true };
+            let op = LiteOp::BatchMatMul { transpose_x, transpose_y: !turned };
             ctx.emit(&node.name, op, &[x, y], element, &result_shape)
         }
     };

@@ -37,6 +37,16 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
             order.insert(*target, axis);
             ctx.transpose(&node.name, input, &from, &order)
         }
+        // a RESHAPE of several unknown sizes has to compute its target
+        AxisOp::Add(axis) if reshape_target(&to).is_err() => {
+            let name = format!("{}/axis", node.name);
+            let axis = ctx.add_i32_tensor(&name, &[], &[i32::try_from(*axis)?]);
+            return ctx.emit_result(node, LiteOp::ExpandDims, &[input, axis]).map(Some);
+        }
+        AxisOp::Rm(axis) if reshape_target(&to).is_err() => {
+            let op = LiteOp::Squeeze { axes: vec![i32::try_from(*axis)?] };
+            return ctx.emit_result(node, op, &[input]).map(Some);
+        }
         AxisOp::Add(_) | AxisOp::Rm(_) | AxisOp::Reshape(..) => {
             ctx.reshape(&node.name, input, &from, &to)?
         }

@@ -64,6 +64,7 @@ fn settle_transposes(graph: &mut Subgraph) {
     drop_idle_transposes(graph);
     layout::flatten_untransposed(graph);
     layout::transposes_to_reshapes(graph);
+    layout::transposes_into_products(graph);
     prune::remove_unused(graph);
 }
 

@@ -141,7 +141,7 @@ fn scaled_by_channel(
 }
 
 /// A float32 constant as one value a channel: it is `[…1, channels]` or a single value, of at most `rank` axes.
-fn channel_values(
+pub(super) fn channel_values(
     graph: &Subgraph,
     constant: TensorId,
     channels: usize,
@@ -336,7 +336,7 @@ fn reader_of_result(graph: &Subgraph, node: usize) -> Option<usize> {
 }
 
 /// `keeper` computes what `gone` did; `gone` becomes a node without results.
-fn take_over_result(graph: &mut Subgraph, keeper: usize, gone: usize) {
+pub(super) fn take_over_result(graph: &mut Subgraph, keeper: usize, gone: usize) {
     graph.nodes[keeper].outputs = std::mem::take(&mut graph.nodes[gone].outputs);
     graph.nodes[gone].inputs.clear();
 }

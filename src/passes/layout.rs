@@ -86,6 +86,59 @@ pub fn transposes_to_reshapes(graph: &mut Subgraph) {
     }
 }
 
+/// BATCH_MATMUL reads an operand with its last two axes in either order: one that a TRANSPOSE makes of axes
+/// whose last was the last but one now keeps that one last, and none is left where nothing else moved.
+pub fn transposes_into_products(graph: &mut Subgraph) {
+    let producers = producers(graph);
+    for product in 0..graph.nodes.len() {
+        for place in 0..2 {
+            turn_operand(graph, &producers, product, place);
+        }
+    }
+}
+
+fn turn_operand(
+    graph: &mut Subgraph,
+    producers: &[Option<usize>],
+    product: usize,
+    place: usize,
+) -> Option<()> {
+    let LiteOp::BatchMatMul { .. } = graph.nodes[product].op else { return None };
+    let operand = graph.nodes[product].inputs.get(place).copied().flatten()?;
+    let (mut permutation, source) = transposed(graph, producers, operand)?;
+    let last = permutation.len().checked_sub(1).filter(|&last| last > 0)?;
+    if permutation[last - 1] != last {
+        return None;
+    }
+    permutation.swap(last - 1, last);
+    let moves_nothing = permutation.iter().enumerate().all(|(a, &p)| a == p);
+    if !moves_nothing && graph.reader_count(operand) != 1 {
+        return None;
+    }
+    let turned = match moves_nothing {
+        true => source,
+        false => {
+            let mut tensor = graph.tensors[operand].clone();
+            tensor.shape.swap(last - 1, last);
+            tensor.name = format!("{}/turned", tensor.name);
+            tensor.origin = None;
+            let turned = graph.add_tensor(tensor);
+            let constant = permutation_constant(graph, &permutation);
+            let transpose = producers[operand]?;
+            graph.nodes[transpose].inputs = vec![Some(source), Some(constant)];
+            graph.nodes[transpose].outputs = vec![turned];
+            turned
+        }
+    };
+    let node = &mut graph.nodes[product];
+    node.inputs[place] = Some(turned);
+    if let LiteOp::BatchMatMul { transpose_x, transpose_y } = &mut node.op {
+        let flag = if place == 0 { transpose_x } else { transpose_y };
+        *flag = !*flag;
+    }
+    Some(())
+}
+
 /// RESHAPE of a TRANSPOSE reads what was transposed, where only axes of size 1 move, and where a flat
 /// row goes into constant weights, whose columns move instead.
 pub fn flatten_untransposed(graph: &mut Subgraph) {

@@ -1,10 +1,13 @@
 //! Rewrites of a lite graph that keep its meaning and make it smaller or faster.
 
 mod activations;
+mod earlier;
 mod ends;
 mod fuse;
+mod later;
 mod layout;
 mod prune;
+mod share;
 
 pub use ends::{MovedEnd, channels_last, move_channels_last, transpose_count};
 
@@ -13,7 +16,9 @@ use crate::graph::{Model, Subgraph};
 type Pass = fn(&mut Subgraph);
 
 /// In this order:
-const PASSES: [Pass; 15] = [
+const PASSES: [Pass; 20] = [
+    // first: what is read once is easier to rewrite
+    share::share_equal_nodes,
     // before transposes: an axis that goes and comes back is not in their way
     fuse::merge_reshapes,
     // before activations that are several ops: their clamps are one op
@@ -27,9 +32,16 @@ const PASSES: [Pass; 15] = [
     // after transposes sank as far as they could
     layout::flatten_untransposed,
     layout::transposes_to_reshapes,
+    layout::transposes_into_products,
+    // after transposes, which are gone from between; before constants go into weights
+    earlier::constants_before_reshapes,
     // before activations: an activation follows the bias, not the product
     fuse::bias_into_product,
+    // after biases: nothing stands between a product and what moves its result
+    earlier::scales_to_weights,
     fuse::scale_into_weights,
+    // after what can go into the weights before it
+    later::constants_into_readers,
     fuse::mean_of_sum,
     // RELU6 is one op by now
     fuse::activation_into_producer,

@@ -35,13 +35,17 @@ import light_nets  # noqa: E402
 ONNX2TF = {"resnet50": (5.3, 1422), "vgg19": (None, 6305)}
 LONG = {"bvlc_alexnet", "zfnet512", "vgg19"}
 # A plain convolutional net needs one TRANSPOSE at most, at an input in NCHW; a shuffle of channels is a transpose of its own.
-TRANSPOSES = dict.fromkeys(light_nets.NAMES, 1) | {"shufflenet": 20, "squeezenet1_1": 1, "blazeface_front": 0, "pnet": 1, "rnet": 0, "onet": 0}
-# Where the figures are not yet what they should be: the limits above and below hold what was reached.
-# TRANSPOSE: shufflenet 17, pnet 0.
+TRANSPOSES = dict.fromkeys(light_nets.NAMES, 1) | {"shufflenet": 17, "squeezenet1_1": 1, "blazeface_front": 0, "pnet": 0, "rnet": 0, "onet": 0}
+# Where a figure is not yet what it should be the limit holds what was reached.
 # Peak memory of the float16 conversion, in sizes of the source. Loose: a child's peak counts what this process held when it was
 # forked, some 500 MB. From a shell it is 2.0 for resnet50 and 1.35 for vgg19 (aims 2.5 and 1.6).
 MEMORY = {"resnet50": 8, "vgg19": 8}
 SECONDS = {"resnet50": 4.0}
+# XNNPACK sums each output of a dense layer in one float32 accumulator: over bvlc_alexnet's 9,216 inputs 3.5e-6 of the largest
+# output from float64's, the same as a loop in numpy that does so; LiteRT's own kernels 1.0e-6, onnxruntime 3.6e-7. All layers
+# together make 3.2e-6 of the logits, which reach 7.3; softmax turns a logit's absolute error into a probability's relative one.
+# So the logits are held to 1e-5, and the probabilities to this.
+PROBABILITIES = {"bvlc_alexnet": 3e-5}
 # Nets that are refused today; each must be, with this in its reason.
 REFUSED = {}
 PHOTOS = {"mushroom": range(947, 948), "coffee": range(967, 968), "chelsea": range(281, 286)}  # ImageNet: 281 to 285 are domestic cats
@@ -178,6 +182,14 @@ def relative_difference(expected, got):
     return worst
 
 
+def logit_difference(expected, got):
+    """Of probabilities: the largest difference of their logarithms, over the largest distance of a logarithm from their mean."""
+    a, b = expected.astype(np.float64), got.astype(np.float64)
+    counts = np.minimum(a, b) > np.finfo(np.float32).tiny
+    a, b = np.log(a[counts]), np.log(b[counts])
+    return float(np.abs(a - b).max() / np.abs(a - a.mean()).max())
+
+
 def other_classes(expected, got, margin):
     """Rows whose largest value stands elsewhere. [N,1000] and [N,1000,1,1] are one row a picture; in a map [N,H,W,2] a row that
     prefers its class by less than `margin` does not count."""
@@ -232,7 +244,11 @@ def check_net(report, mlctl, net, folder, litert, long):
             worst.append(max(relative_difference(expected[t], outputs(t, xnnpack)) for t in net.runs))
             return worst[-1]
 
-        report.check(f"{title}: relative difference in LiteRT", lambda: difference(True), at_most(tolerance))
+        limit = max(tolerance, PROBABILITIES.get(net.name, 0))
+        report.check(f"{title}: relative difference in LiteRT", lambda: difference(True), at_most(limit))
+        if net.name in PROBABILITIES and scheme == "f32":
+            softmax = [(t, name) for t in net.runs for name in net.classes]
+            report.check(f"{title}: logits in LiteRT", lambda: max(logit_difference(expected[t][n], outputs(t)[n]) for t, n in softmax), at_most(tolerance))
         if net.name not in LONG:
             report.check(f"{title}: on LiteRT's kernels without XNNPACK", lambda: difference(False), at_most(tolerance))
         if net.classes:

@@ -50,13 +50,16 @@ fn lower_pool(ctx: &mut LowerContext, node: &TypedNode, spec: &PoolSpec, fold: F
         ElementType::I8 if fold == Fold::Max => -128.0,
         _ => bail!("a pool of {element}"),
     };
-    let windows = windows(spec, &ctx.shape(node.inputs[0])?)?;
+    let mut windows = windows(spec, &ctx.shape(node.inputs[0])?)?;
     for window in &windows {
         let places = 0..window.sizes.map_or(0, |(_, output)| output);
         ensure!(
             places.into_iter().all(|place| window.taps_inside(place) != Some(0)),
             "a window of padding alone"
         );
+    }
+    if fold != (Fold::Average { counts_padding: true }) {
+        windows.iter_mut().for_each(Window::leave_padding_out);
     }
     let name = &node.name;
     let format = spec.data_format;

@@ -74,6 +74,15 @@ impl Window {
         }
     }
 
+    /// Where there is one window alone it becomes the part of it that is inside the input.
+    pub fn leave_padding_out(&mut self) {
+        let (Some((input, 1)), Some(inside)) = (self.sizes, self.taps_inside(0)) else { return };
+        if self.dilation == 1 && self.before + self.after > 0 && inside > 0 {
+            let stride = self.stride.max(input - inside + 1);
+            *self = Window { sizes: self.sizes, ..Window::valid(inside, stride, 1) };
+        }
+    }
+
     /// How many taps of the window at output `place` are inside an input of known size.
     pub fn taps_inside(&self, place: usize) -> Option<usize> {
         let (input, _) = self.sizes?;

@@ -1,6 +1,6 @@
 //! Inputs and outputs with channels last: TRANSPOSE nodes at the ends of a graph move out of it.
 
-use super::{fuse, layout, prune};
+use super::{fuse, hoist, layout, prune};
 use crate::graph::*;
 
 /// An input or output whose axes were moved: its axis i is axis `permutation[i]` of what it was.
@@ -60,11 +60,11 @@ pub fn transpose_count(graph: &Subgraph) -> usize {
 fn settle_transposes(graph: &mut Subgraph) {
     fuse::merge_reshapes(graph);
     layout::sink_transposes(graph);
-    layout::hoist_transposes(graph);
+    hoist::hoist_transposes(graph);
     drop_idle_transposes(graph);
     layout::flatten_untransposed(graph);
     layout::transposes_to_reshapes(graph);
-    layout::transposes_into_products(graph);
+    hoist::transposes_into_products(graph);
     prune::remove_unused(graph);
 }
 

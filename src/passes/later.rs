@@ -1,8 +1,29 @@
-//! Scales and shifts by constants go into the weights of the products that read them.
+//! What a product can take in from before it: scales and shifts by constants go into its weights, and it
+//! flattens its input itself.
 
 use super::{earlier, fuse};
 use crate::graph::*;
 use bytes::Bytes;
+
+/// FULLY_CONNECTED that makes rows of its input reads what a RESHAPE made such rows of.
+pub fn reshapes_into_readers(graph: &mut Subgraph) {
+    for product in 0..graph.nodes.len() {
+        if let Some(source) = flattened_source(graph, product) {
+            graph.nodes[product].inputs[0] = Some(source);
+        }
+    }
+}
+
+fn flattened_source(graph: &Subgraph, product: usize) -> Option<TensorId> {
+    let node = &graph.nodes[product];
+    let LiteOp::FullyConnected { keep_num_dims: false, .. } = node.op else { return None };
+    let rows = node.inputs.first().copied().flatten()?;
+    let reshape = &graph.nodes[graph.producer(rows)?];
+    let source = reshape.inputs.first().copied().flatten()?;
+    let [.., columns @ Dim::Known(_)] = graph.tensors[source].shape.as_slice() else { return None };
+    let is_rows = matches!(graph.tensors[rows].shape.as_slice(), [_, last] if last == columns);
+    (reshape.op == LiteOp::Reshape && is_rows).then_some(source)
+}
 
 /// ADD, SUB, MUL and DIV of a constant go into every FULLY_CONNECTED that reads the result, where all its
 /// readers are such: the last ops of a normalization before projections.
@@ -158,6 +179,27 @@ mod tests {
         let values = |place: usize| graph.tensors[product.inputs[place].unwrap()].f32_values();
         assert_eq!(values(1).unwrap(), [3.0, 10.0, 9.0, 20.0]);
         assert_eq!(values(2).unwrap(), [1.0 - 4.0, 3.0 - 8.0]);
+    }
+
+    #[test]
+    fn rows_are_made_by_the_product() {
+        for (shape, stays) in [([1, 1, 2], false), ([3, 3, 2], false), ([1, 2, 1], true)] {
+            let (mut graph, rows) = graph();
+            let shape = [Dim::Symbol("N".into())].into_iter().chain(shape.map(Dim::Known));
+            let map = Tensor::variable("map", ElementType::F32, shape.collect());
+            let map = graph.add_tensor(map);
+            graph.inputs = vec![map];
+            let data = [-1i32, 2].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+            let target = Tensor::constant("s", ElementType::I32, &[2], data.into());
+            let target = graph.add_tensor(target);
+            graph.nodes[1].op = LiteOp::Reshape;
+            graph.nodes[1].inputs = vec![Some(map), Some(target)];
+            if let LiteOp::FullyConnected { keep_num_dims, .. } = &mut graph.nodes[2].op {
+                *keep_num_dims = false;
+            }
+            reshapes_into_readers(&mut graph);
+            assert_eq!(graph.nodes[2].inputs[0], Some(if stays { rows } else { map }));
+        }
     }
 
     #[test]

@@ -18,46 +18,6 @@ pub fn sink_transposes(graph: &mut Subgraph) {
     merge_transposes(graph);
 }
 
-/// TRANSPOSE of a RESHAPE of a TRANSPOSE goes before the RESHAPE where it moves whole axes, and merges there.
-pub fn hoist_transposes(graph: &mut Subgraph) {
-    let mut hoisted = false;
-    for outer in 0..graph.nodes.len() {
-        hoisted |= hoist(graph, outer).is_some();
-    }
-    if hoisted {
-        sink_transposes(graph);
-    }
-}
-
-fn hoist(graph: &mut Subgraph, outer: usize) -> Option<()> {
-    let producers = producers(graph);
-    let result = *graph.nodes[outer].outputs.first()?;
-    let (permutation, middle) = transposed(graph, &producers, result)?;
-    let reshape = producers[middle]?;
-    let source = graph.nodes[reshape].inputs.first().copied().flatten()?;
-    transposed(graph, &producers, source)?;
-    if graph.nodes[reshape].op != LiteOp::Reshape || graph.reader_count(middle) != 1 {
-        return None;
-    }
-    let (from, to) = (graph.tensors[source].shape.clone(), graph.tensors[middle].shape.clone());
-    let (shape, back) = ops::reshape_untransposed(&to, &from, &inverse(&permutation))?;
-    let name = graph.tensors[result].name.clone();
-    let target = graph.tensors[result].shape.clone();
-    let target = ops::target_constant(format!("{name}/shape"), &target)?;
-    let target = graph.add_tensor(target);
-    let moved = Tensor { name: format!("{name}/moved"), ..graph.tensors[source].clone() };
-    let moved = graph.add_tensor(Tensor { shape, origin: None, ..moved });
-    let constant = permutation_constant(graph, &inverse(&back));
-    graph.nodes[reshape] = Node {
-        op: LiteOp::Transpose,
-        inputs: vec![Some(source), Some(constant)],
-        outputs: vec![moved],
-    };
-    graph.nodes[outer].op = LiteOp::Reshape;
-    graph.nodes[outer].inputs = vec![Some(moved), Some(target)];
-    Some(())
-}
-
 pub(super) fn inverse(permutation: &[usize]) -> Vec<usize> {
     let mut inverse = vec![0; permutation.len()];
     permutation.iter().enumerate().for_each(|(axis, &p)| inverse[p] = axis);
@@ -84,59 +44,6 @@ pub fn transposes_to_reshapes(graph: &mut Subgraph) {
             graph.nodes[node].inputs = vec![Some(source), Some(target)];
         }
     }
-}
-
-/// BATCH_MATMUL reads an operand with its last two axes in either order: one that a TRANSPOSE makes of axes
-/// whose last was the last but one now keeps that one last, and none is left where nothing else moved.
-pub fn transposes_into_products(graph: &mut Subgraph) {
-    let producers = producers(graph);
-    for product in 0..graph.nodes.len() {
-        for place in 0..2 {
-            turn_operand(graph, &producers, product, place);
-        }
-    }
-}
-
-fn turn_operand(
-    graph: &mut Subgraph,
-    producers: &[Option<usize>],
-    product: usize,
-    place: usize,
-) -> Option<()> {
-    let LiteOp::BatchMatMul { .. } = graph.nodes[product].op else { return None };
-    let operand = graph.nodes[product].inputs.get(place).copied().flatten()?;
-    let (mut permutation, source) = transposed(graph, producers, operand)?;
-    let last = permutation.len().checked_sub(1).filter(|&last| last > 0)?;
-    if permutation[last - 1] != last {
-        return None;
-    }
-    permutation.swap(last - 1, last);
-    let moves_nothing = permutation.iter().enumerate().all(|(a, &p)| a == p);
-    if !moves_nothing && graph.reader_count(operand) != 1 {
-        return None;
-    }
-    let turned = match moves_nothing {
-        true => source,
-        false => {
-            let mut tensor = graph.tensors[operand].clone();
-            tensor.shape.swap(last - 1, last);
-            tensor.name = format!("{}/turned", tensor.name);
-            tensor.origin = None;
-            let turned = graph.add_tensor(tensor);
-            let constant = permutation_constant(graph, &permutation);
-            let transpose = producers[operand]?;
-            graph.nodes[transpose].inputs = vec![Some(source), Some(constant)];
-            graph.nodes[transpose].outputs = vec![turned];
-            turned
-        }
-    };
-    let node = &mut graph.nodes[product];
-    node.inputs[place] = Some(turned);
-    if let LiteOp::BatchMatMul { transpose_x, transpose_y } = &mut node.op {
-        let flag = if place == 0 { transpose_x } else { transpose_y };
-        *flag = !*flag;
-    }
-    Some(())
 }
 
 /// RESHAPE of a TRANSPOSE reads what was transposed, where only axes of size 1 move, and where a flat
@@ -225,7 +132,7 @@ fn move_weight_columns(
 }
 
 /// The constant permutation of a TRANSPOSE that computes `tensor`, and what it permutes.
-fn transposed(
+pub(super) fn transposed(
     graph: &Subgraph,
     producers: &[Option<usize>],
     tensor: TensorId,
@@ -245,7 +152,7 @@ fn transposed(
     (is_whole && fits).then_some((permutation, source))
 }
 
-fn producers(graph: &Subgraph) -> Vec<Option<usize>> {
+pub(super) fn producers(graph: &Subgraph) -> Vec<Option<usize>> {
     let mut producers = vec![None; graph.tensors.len()];
     for (i, node) in graph.nodes.iter().enumerate() {
         node.outputs.iter().for_each(|&t| producers[t] = Some(i));

@@ -4,6 +4,7 @@ mod activations;
 mod earlier;
 mod ends;
 mod fuse;
+mod hoist;
 mod later;
 mod layout;
 mod prune;
@@ -16,7 +17,7 @@ use crate::graph::{Model, Subgraph};
 type Pass = fn(&mut Subgraph);
 
 /// In this order:
-const PASSES: [Pass; 20] = [
+const PASSES: [Pass; 21] = [
     // first: what is read once is easier to rewrite
     share::share_equal_nodes,
     // before transposes: an axis that goes and comes back is not in their way
@@ -27,12 +28,12 @@ const PASSES: [Pass; 20] = [
     activations::several_ops_into_activation,
     // early: transposes hide producers from the fusing passes
     layout::sink_transposes,
-    layout::hoist_transposes,
+    hoist::hoist_transposes,
     ends::drop_idle_transposes,
     // after transposes sank as far as they could
     layout::flatten_untransposed,
     layout::transposes_to_reshapes,
-    layout::transposes_into_products,
+    hoist::transposes_into_products,
     // after transposes, which are gone from between; before constants go into weights
     earlier::constants_before_reshapes,
     // before activations: an activation follows the bias, not the product
@@ -41,6 +42,7 @@ const PASSES: [Pass; 20] = [
     earlier::scales_to_weights,
     fuse::scale_into_weights,
     // after what can go into the weights before it
+    later::reshapes_into_readers,
     later::constants_into_readers,
     fuse::mean_of_sum,
     // RELU6 is one op by now

@@ -969,6 +969,8 @@ enum Judge {
     /// ONNX ops that become it: tests/interop/check_onnx_ops.py, check_onnx_recurrent.py and the ONNX backend's
     /// node tests.
     Onnx,
+    /// Files of quantized nets: tests/quantized_nets.rs, tests/interop/check_quantized_nets.py.
+    Quantized,
     /// It has no meaning here.
     Nobody,
 }
@@ -1031,6 +1033,7 @@ fn judge(op: &LiteOp) -> Judge {
         | LiteOp::NonMaxSuppression
         | LiteOp::While { .. }
         | LiteOp::If { .. } => Judge::Onnx,
+        LiteOp::Quantize => Judge::Quantized,
         LiteOp::Custom { .. } => Judge::Nobody,
     }
 }
@@ -1045,7 +1048,9 @@ fn every_op_has_a_case_under_a_name_of_its_own() {
         .iter()
         .map(|case| match judge(&case.op) {
             Judge::Case(name) => name,
-            Judge::Onnx | Judge::Nobody => panic!("{} is not judged here", case.name),
+            Judge::Onnx | Judge::Quantized | Judge::Nobody => {
+                panic!("{} is not judged here", case.name)
+            }
         })
         .collect();
     judged.sort();

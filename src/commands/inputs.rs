@@ -93,9 +93,10 @@ pub fn data_inputs(
     let read = || match data {
         [] => Ok(None),
         [one] if is_built_in(one) => {
-            let port = only_float_input(ports)?;
+            let port = only_real_input(ports)?;
             let record = adjusted(&Given::default(), record, port, &mut vec![])?;
-            let digits = digits(&record, port.shape.first().and_then(Dim::known))?;
+            let digits =
+                digits(&record, port.shape.first().and_then(Dim::known))?.of_reals(port)?;
             in_runs(digits, ports, most_rows).map(Some)
         }
         _ => {
@@ -169,7 +170,7 @@ fn from_npy(path: &Path, ports: &[Port]) -> Result<Feed> {
         bail!("{}: the model has {} inputs; give an .npz with them by name", at(), ports.len());
     };
     let array = npy::read_npy(&read_file(path)?).with_context(at)?;
-    let tensor = from_array(&array, port.element).with_context(at)?;
+    let tensor = as_port_takes(&array, port).with_context(at)?;
     Ok(Feed { tensors: vec![with_batch_axis(tensor, port).with_context(at)?], ..Feed::default() })
 }
 
@@ -191,11 +192,20 @@ fn from_npz(path: &Path, ports: &[Port]) -> Result<Feed> {
                 port.name
             )
         })?;
-        let tensor = from_array(array, port.element);
+        let tensor = as_port_takes(array, port);
         let tensor = tensor.with_context(|| format!("{}: array '{}'", at(), port.name))?;
         tensors.push(with_batch_axis(tensor, port).with_context(at)?);
     }
     Ok(Feed { tensors, ..Feed::default() })
+}
+
+/// Reals for integers that stand for such are quantized; other values keep their type.
+fn as_port_takes(array: &npy::Array, port: &Port) -> Result<Tensor> {
+    let is_real = matches!(array.dtype, npy::Dtype::F16 | npy::Dtype::F32 | npy::Dtype::F64);
+    match is_real && port.has_reals() {
+        true => port.of_reals(from_array(array, ElementType::F32)?),
+        false => from_array(array, port.element),
+    }
 }
 
 /// A single sample without its batch axis gets one.
@@ -220,12 +230,12 @@ fn with_batch_axis(mut tensor: Tensor, port: &Port) -> Result<Tensor> {
     Ok(tensor)
 }
 
-fn only_float_input(ports: &[Port]) -> Result<&Port> {
+fn only_real_input(ports: &[Port]) -> Result<&Port> {
     let [port] = ports else {
         bail!("the model has {} inputs; give an .npz with them by name", ports.len());
     };
     ensure!(
-        port.element == ElementType::F32,
+        port.has_reals(),
         "the model's input '{}' takes {}; give an .npy or .npz of that type",
         port.name,
         port.element
@@ -243,7 +253,7 @@ fn from_rows(rows: Vec<Vec<f32>>, port: &Port) -> Result<Feed> {
     }
     let mut shape = vec![rows.len()];
     shape.extend(sample);
-    let tensor = Tensor::from_shape(&shape, &rows.concat())?;
+    let tensor = port.of_reals(Tensor::from_shape(&shape, &rows.concat())?)?;
     Ok(Feed { tensors: vec![tensor], ..Feed::default() })
 }
 
@@ -262,7 +272,7 @@ fn from_csv(path: &Path, ports: &[Port]) -> Result<Feed> {
         }
     }
     ensure!(!rows.is_empty(), "{} holds no numbers", at());
-    from_rows(rows, only_float_input(ports)?).with_context(at)
+    from_rows(rows, only_real_input(ports)?).with_context(at)
 }
 
 fn from_json(ports: &[Port]) -> Result<Feed> {
@@ -289,7 +299,7 @@ fn from_json(ports: &[Port]) -> Result<Feed> {
         rows.push(row);
     }
     ensure!(!rows.is_empty(), "standard input: no samples");
-    from_rows(rows, only_float_input(ports)?).context("standard input")
+    from_rows(rows, only_real_input(ports)?).context("standard input")
 }
 
 fn from_idx(
@@ -301,7 +311,8 @@ fn from_idx(
     let at = || path.display().to_string();
     let file = idx::parse(&read_file(path)?).with_context(at)?;
     let mut notes = vec![];
-    let record = adjusted(given, record, only_float_input(ports)?, &mut notes)?;
+    let port = only_real_input(ports)?;
+    let record = adjusted(given, record, port, &mut notes)?;
     let (&count, size) = file.dims.split_first().with_context(|| format!("{}: no images", at()))?;
     ensure!(
         size == [record.height, record.width] && file.element == idx::IdxType::U8,
@@ -311,6 +322,7 @@ fn from_idx(
         record.width
     );
     let tensor = Tensor::from_shape(&record.shape(count), &record.normalize(&file.data))?;
+    let tensor = port.of_reals(tensor)?;
     let names = (0..count).map(|i| format!("image {i}")).collect();
     Ok(Feed { tensors: vec![tensor], names, notes, ..Feed::default() })
 }
@@ -321,7 +333,8 @@ fn from_pictures(given: &Given, record: Option<&Preprocessing>, ports: &[Port]) 
         paths.extend(image::list_images(input)?);
     }
     let mut feed = Feed::default();
-    let record = adjusted(given, record, only_float_input(ports)?, &mut feed.notes)?;
+    let port = only_real_input(ports)?;
+    let record = adjusted(given, record, port, &mut feed.notes)?;
     let mut values = vec![];
     for path in &paths {
         let tensor = image::to_tensor(&image::load_image(path)?, &record);
@@ -329,7 +342,8 @@ fn from_pictures(given: &Given, record: Option<&Preprocessing>, ports: &[Port]) 
         feed.inverted.push(tensor.inverted);
         feed.names.push(path.display().to_string());
     }
-    feed.tensors.push(Tensor::from_shape(&record.shape(paths.len()), &values)?);
+    let tensor = Tensor::from_shape(&record.shape(paths.len()), &values)?;
+    feed.tensors.push(port.of_reals(tensor)?);
     Ok(feed)
 }
 
@@ -344,12 +358,20 @@ fn adjusted(
         Some(record) => record.clone(),
         None => guessed_record(port, given.input_layout)?,
     };
+    let told = given.scale.is_some() || given.mean.is_some() || given.std.is_some();
+    let bytes = port.scale_of_bytes().filter(|_| recorded.is_none() && !told);
+    if let Some((scale, zero)) = bytes {
+        (record.scale, record.mean) = (scale, vec![scale * zero]);
+    }
     if recorded.is_none() && given.scale.is_none() {
-        notes.push(
-            "the model says nothing of its pixels; they are scaled to 0..1 (--scale, --mean and \
-             --std change that)"
-                .into(),
-        );
+        let way = match bytes {
+            Some(_) => "go in as they are, 0 to 255",
+            None => "are scaled to 0..1",
+        };
+        notes.push(format!(
+            "the model says nothing of its pixels; they {way} (--scale, --mean and --std change \
+             that)"
+        ));
     }
     if let Some(scale) = given.scale {
         record.scale = scale;

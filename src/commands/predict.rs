@@ -82,6 +82,9 @@ pub fn predict(options: &PredictOptions) -> Result<Outcome<PredictReport>> {
         Some(path) => Some(save(path, &plan, &outputs)?),
         None => None,
     };
+    let outputs = plan.outputs().iter().zip(&outputs);
+    let outputs: Vec<Tensor> =
+        outputs.map(|(port, values)| port.reals(values)).collect::<Result<_>>()?;
     Ok(Outcome::Done(PredictReport {
         predictions: predictions(
             &outputs,

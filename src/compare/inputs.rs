@@ -19,6 +19,15 @@ pub struct Inputs {
     pub what: String,
 }
 
+impl Inputs {
+    /// Runs of one float32 tensor as `port` takes them.
+    pub fn of_reals(self, port: &Port) -> Result<Inputs> {
+        let runs = self.runs.into_iter();
+        let runs = runs.map(|run| run.into_iter().map(|reals| port.of_reals(reals)).collect());
+        Ok(Inputs { runs: runs.collect::<Result<_>>()?, what: self.what })
+    }
+}
+
 const DIGITS: usize = 100;
 const RANDOM_ROWS: usize = 4;
 /// Height and width of pictures whose size the model leaves open.
@@ -38,14 +47,15 @@ pub fn example_inputs(
     preprocessing: Option<&Preprocessing>,
 ) -> Result<Inputs> {
     if let (Some(record), [port]) = (preprocessing, ports)
-        && port.element == ElementType::F32
+        && port.has_reals()
         && takes_pictures(port, record)
     {
         let batch = port.shape.first().and_then(Dim::known);
-        return match is_mnist(record) {
+        let found = match is_mnist(record) {
             true => digits(record, batch),
             false => random_pixels(record, batch.unwrap_or(RANDOM_ROWS)),
         };
+        return found?.of_reals(port);
     }
     let draw = |integers: &Range<f32>| -> Result<Vec<Tensor>> {
         let mut random = Pcg64::seed_from_u64(1);
@@ -165,6 +175,12 @@ fn random_tensor(port: &Port, integers: &Range<f32>, random: &mut Pcg64) -> Resu
     let floats: Vec<f32> = std::iter::repeat_with(&mut unit).take(count).collect();
     let tensor = Tensor::from_shape(&shape, &floats)?;
     let wanted = crate::ops::datum_type(port.element)?;
+    if !wanted.is_float() && port.has_reals() {
+        let bytes: Vec<i64> = floats.iter().map(|v| (v * 256.0) as i64).collect();
+        let lowest = if port.element == ElementType::U8 { 0 } else { -128 };
+        let bytes: Vec<i64> = bytes.into_iter().map(|b| b + lowest).collect();
+        return Ok(Tensor::from_shape(&shape, &bytes)?.cast_to_dt(wanted)?.into_owned());
+    }
     if wanted.is_float() {
         return Ok(tensor.cast_to_dt(wanted)?.into_owned());
     }

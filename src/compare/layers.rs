@@ -2,7 +2,6 @@
 
 use super::align::likely_permutations;
 use super::{Alignment, Sums, permuted, their_inputs};
-use crate::ops::element_type;
 use crate::runtime::{Tensor, Value, Values};
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -67,21 +66,26 @@ pub fn compare_layers(
     }
     let mut trials: Vec<Trial> = vec![];
     if !pairs.is_empty() {
-        let mut sessions = (reference.plan(&ours)?.session()?, other.plan(&theirs)?.session()?);
+        let plans = (reference.plan(&ours)?, other.plan(&theirs)?);
+        let mut sessions = (plans.0.session()?, plans.1.session()?);
         for run in runs {
             let expected = sessions.0.run(run.clone()).context("running the reference")?;
-            let found = sessions.1.run(their_inputs(alignment, run)?);
+            let inputs = their_inputs(alignment, plans.0.inputs(), plans.1.inputs(), run)?;
+            let found = sessions.1.run(inputs);
             let found = found.context("running the other model")?;
             let value = |places: &[usize], place: usize| places.binary_search(&place).unwrap_or(0);
             let at = |pair: (usize, usize)| {
-                (&expected[value(&ours, pair.0)], &found[value(&theirs, pair.1)])
+                let (a, b) = (value(&ours, pair.0), value(&theirs, pair.1));
+                let reals = plans.0.outputs()[a].reals(&expected[a]);
+                anyhow::Ok((reals?, plans.1.outputs()[b].reals(&found[b])?))
             };
             if trials.is_empty() {
                 for &pair in &pairs {
-                    let (expected, found) = at(pair);
+                    let (expected, found) = at(pair)?;
                     let orders = orders(expected.shape(), found.shape());
                     let shape = found.shape().to_vec();
-                    let element = element_type(found.datum_type())?.name();
+                    let port = &plans.1.outputs()[value(&theirs, pair.1)];
+                    let element = port.element.name();
                     trials.extend(orders.into_iter().map(|order| Trial {
                         pair,
                         order,
@@ -92,10 +96,10 @@ pub fn compare_layers(
                 }
             }
             for trial in &mut trials {
-                let (expected, found) = at(trial.pair);
-                let expected = permuted(expected.clone(), &trial.order)?;
+                let (expected, found) = at(trial.pair)?;
+                let expected = permuted(expected, &trial.order)?;
                 let expected = expected.into_shape(found.shape())?;
-                trial.sums.add(&expected, found)?;
+                trial.sums.add(&expected, &found)?;
             }
         }
     }
@@ -200,7 +204,7 @@ mod tests {
 
     fn value(name: &str, aliases: &[&str]) -> Value {
         let aliases = aliases.iter().map(|a| a.to_string()).collect();
-        Value { name: name.into(), aliases, op: String::new() }
+        Value { name: name.into(), aliases, op: String::new(), quantization: None }
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub fn compare_in_turn(
     runs: &[Vec<Tensor>],
 ) -> Result<Vec<OutputDifference>> {
     let ports = reference.outputs().to_vec();
+    let inputs = reference.inputs().to_vec();
     let mut session = reference.session()?;
     let expected: Vec<Vec<Tensor>> = runs
         .iter()
@@ -61,22 +62,37 @@ pub fn compare_in_turn(
     drop((session, reference));
     mmap::return_freed_memory();
 
-    let mut session = other()?.session()?;
+    let other = other()?;
+    let mut session = other.session()?;
     let mut sums: Vec<Sums> = alignment.outputs.iter().map(|_| Sums::default()).collect();
     for (run, expected) in runs.iter().zip(expected) {
-        let theirs = their_inputs(alignment, run)?;
+        let theirs = their_inputs(alignment, &inputs, other.inputs(), run)?;
         let found = session.run(theirs).context("running the other model")?;
-        for ((sum, expected), end) in sums.iter_mut().zip(expected).zip(&alignment.outputs) {
-            sum.add(&permuted(expected, &end.permutation)?, &found[end.place])?;
+        let ours = sums.iter_mut().zip(&ports).zip(expected);
+        for (((sum, port), expected), end) in ours.zip(&alignment.outputs) {
+            let expected = permuted(port.reals(&expected)?, &end.permutation)?;
+            sum.add(&expected, &other.outputs()[end.place].reals(&found[end.place])?)?;
         }
     }
     Ok(sums.into_iter().zip(&ports).map(|(sum, port)| sum.finish(&port.name)).collect())
 }
 
-/// The other model's inputs for a run of the reference.
-fn their_inputs(alignment: &Alignment, run: &[Tensor]) -> Result<Vec<Tensor>> {
-    let ends = alignment.inputs.iter();
-    ends.map(|end| permuted(run[end.place].clone(), &end.permutation)).collect()
+/// The other model's inputs (`theirs`) for a run of the reference, by way of reals where their integers differ.
+fn their_inputs(
+    alignment: &Alignment,
+    ours: &[Port],
+    theirs: &[Port],
+    run: &[Tensor],
+) -> Result<Vec<Tensor>> {
+    let input = |(end, port): (&End, &Port)| {
+        let (own, mut tensor) = (&ours[end.place], run[end.place].clone());
+        let same = own.element == port.element && own.quantization == port.quantization;
+        if !same && own.has_reals() && port.has_reals() {
+            tensor = port.of_reals(own.reals(&tensor)?)?;
+        }
+        permuted(tensor, &end.permutation)
+    };
+    alignment.inputs.iter().zip(theirs).map(input).collect()
 }
 
 fn permuted(tensor: Tensor, permutation: &[usize]) -> Result<Tensor> {

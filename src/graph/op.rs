@@ -312,7 +312,9 @@ pub enum LiteOp {
     },
     /// To the output tensor's element type.
     Cast,
-    /// Integer, or float16 constant, to float32.
+    /// Reals, or integers of another scale, to the output's integers.
+    Quantize,
+    /// Integers, or float16, to float32.
     Dequantize,
     /// Any number of states: the subgraph `body` runs on them for as long as `condition` of them holds.
     While {
@@ -410,6 +412,7 @@ impl LiteOp {
             LiteOp::DepthToSpace { .. } => "DEPTH_TO_SPACE",
             LiteOp::SpaceToDepth { .. } => "SPACE_TO_DEPTH",
             LiteOp::Cast => "CAST",
+            LiteOp::Quantize => "QUANTIZE",
             LiteOp::Dequantize => "DEQUANTIZE",
             LiteOp::While { .. } => "WHILE",
             LiteOp::If { .. } => "IF",
@@ -488,6 +491,7 @@ impl LiteOp {
             | LiteOp::DepthToSpace { .. }
             | LiteOp::SpaceToDepth { .. }
             | LiteOp::Cast
+            | LiteOp::Quantize
             | LiteOp::Dequantize
             | LiteOp::While { .. }
             | LiteOp::If { .. }

@@ -7,6 +7,7 @@
 mod convert;
 mod elementwise;
 mod exponential;
+pub mod fixed_point;
 mod gemm;
 #[cfg(target_arch = "x86_64")]
 mod gemm_avx2;

@@ -135,7 +135,8 @@ impl LoadedModel {
                         let own = (place == 0 && !node.name.is_empty()).then(|| node.name.clone());
                         let aliases = own.into_iter().chain([output.clone()]).collect();
                         let (name, op) = (output.clone(), node.op_type.clone());
-                        (Value { name, aliases, op }, outlets.get(output).copied())
+                        let value = Value { name, aliases, op, quantization: None };
+                        (value, outlets.get(output).copied())
                     })
                 });
                 Ok(Values::new(loaded.model.clone(), loaded.inputs.clone(), values))
@@ -209,7 +210,15 @@ pub fn plan_lite(graph: &graph::Model) -> Result<Plan> {
         Ok(raised)
     })?;
     let (inputs, outputs) = names_of_ends(graph);
-    Plan::new(raised.model, &inputs, &outputs)
+    let main = graph.main();
+    let scales = [&main.inputs, &main.outputs].map(|ends| quantization_of(main, ends));
+    let [input_scales, output_scales] = scales;
+    let plan = Plan::new(raised.model, &inputs, &outputs)?;
+    Ok(plan.with_quantization(input_scales, output_scales))
+}
+
+fn quantization_of(graph: &graph::Subgraph, ends: &[usize]) -> Vec<Option<graph::Quantization>> {
+    ends.iter().map(|&end| graph.tensors[end].quantization.clone()).collect()
 }
 
 /// The dimensions of the entry graph's tensors with a batch of one; open ones are `None`.
@@ -226,6 +235,7 @@ pub fn ports_of_lite(graph: &graph::Model) -> (Vec<Port>, Vec<Port>) {
             name,
             element: main.tensors[id].element,
             shape: main.tensors[id].shape.clone(),
+            quantization: main.tensors[id].quantization.clone(),
         };
         ids.iter().zip(names).map(port).collect()
     };
@@ -258,12 +268,15 @@ fn values_of_lite(graph: &graph::Model) -> Result<Values> {
             let name = main.tensors[tensor].name.clone();
             let aliases = name.split(';').filter(|part| !part.is_empty());
             let aliases = aliases.map(str::to_string).collect();
-            let value = Value { name: name.clone(), aliases, op: node.op.name().to_string() };
+            let quantization = main.tensors[tensor].quantization.clone();
+            let op = node.op.name().to_string();
+            let value = Value { name, aliases, op, quantization };
             (value, raised.outlets[tensor])
         })
         .collect();
     let (inputs, _) = names_of_ends(graph);
-    Ok(Values::new(raised.model, inputs, values.into_iter()))
+    let values = Values::new(raised.model, inputs, values.into_iter());
+    Ok(values.with_quantization(quantization_of(main, &main.inputs)))
 }
 
 fn constant_bytes(graph: &graph::Model) -> u64 {

@@ -1,7 +1,8 @@
-//! Ops between element types: CAST, and DEQUANTIZE of float16 constants.
+//! Ops between element types: CAST, QUANTIZE and DEQUANTIZE.
 
 use super::*;
 use crate::format::tflite::CastOptions;
+use crate::graph::Quantization;
 use crate::tract::mapped::widened_tensor;
 use crate::tract::ops::cast::{Cast, cast};
 use anyhow::bail;
@@ -23,19 +24,19 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     if let Some(wide) = widened_constant(ctx, node, tensor)? {
         return ctx.finish(node, wide);
     }
+    if node.op == LiteOp::Quantize {
+        return quantized::raise_quantize(ctx, node);
+    }
+    if node.op == LiteOp::Dequantize && ctx.graph.tensors[tensor].element != ElementType::F16 {
+        return quantized::raise_dequantize(ctx, node);
+    }
     let input = ctx.input(node, 0)?;
     let target = match &node.op {
         LiteOp::Cast => {
             let output = node.outputs.first().context("CAST lacks its output")?;
             datum_type(ctx.graph.tensors[*output].element)?
         }
-        LiteOp::Dequantize => {
-            let element = ctx.graph.tensors[tensor].element;
-            if element != ElementType::F16 {
-                bail!("'{name}': DEQUANTIZE of {element} is not supported yet");
-            }
-            DatumType::F32
-        }
+        LiteOp::Dequantize => DatumType::F32,
         other => bail!("{} does not change the element type", other.name()),
     };
     let is_shape = ctx.model.outlet_fact(input)?.datum_type == DatumType::TDim;
@@ -69,6 +70,7 @@ fn widened_constant(
 
 pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
     Ok(match op.builtin {
+        BuiltinOperator::QUANTIZE => Some(LiteOp::Quantize),
         BuiltinOperator::DEQUANTIZE => Some(LiteOp::Dequantize),
         BuiltinOperator::CAST => Some(LiteOp::Cast),
         _ => None,
@@ -77,8 +79,16 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
 
 pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     let from = input_element(graph, node, 0).context("no input")?;
+    if node.op == LiteOp::Quantize {
+        return write_quantize(graph, node, from);
+    }
     if node.op == LiteOp::Dequantize {
-        let version = version_of(Some(from), &[(ElementType::F16, 3), (ElementType::I8, 2)]);
+        use ElementType::{F16, I4, I8, I16};
+        let input = node.inputs[0].and_then(|t| graph.tensors[t].quantization.as_ref());
+        let version = match input {
+            Some(Quantization::PerChannel { .. }) if from != I4 => 5,
+            _ => version_of(Some(from), &[(I4, 6), (F16, 3), (I16, 3), (I8, 2)]),
+        };
         let options = BuiltinOptions::Dequantize;
         return Ok(TfliteOp::new(BuiltinOperator::DEQUANTIZE, version, options));
     }
@@ -93,6 +103,17 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     };
     let options = CastOptions { in_data_type: tensor_type(from), out_data_type: tensor_type(to) };
     Ok(TfliteOp::new(BuiltinOperator::CAST, version, BuiltinOptions::Cast(options)))
+}
+
+fn write_quantize(graph: &Subgraph, node: &Node, from: ElementType) -> Result<TfliteOp> {
+    let to = node.outputs.first().map(|&t| &graph.tensors[t]).context("no output")?;
+    let version = match (&to.quantization, to.element) {
+        _ if from == ElementType::I4 || to.element == ElementType::I4 => 4,
+        (Some(Quantization::PerChannel { .. }), _) => 3,
+        (_, ElementType::I16) => 2,
+        _ => 1,
+    };
+    Ok(TfliteOp::new(BuiltinOperator::QUANTIZE, version, BuiltinOptions::Quantize))
 }
 
 pub fn permute(graph: &Subgraph, node: &Node, permutation: &[usize]) -> Option<Passage> {

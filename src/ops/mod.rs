@@ -22,6 +22,7 @@ mod normalize;
 mod pad;
 mod permutation;
 mod pool;
+mod quantized;
 mod raise_context;
 mod recurrent;
 mod reduce;
@@ -104,6 +105,14 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<()> {
 
 /// Raises one lite node: wires tract ops with its exact semantics.
 pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
+    match quantized::applies(ctx.graph, node) {
+        true => quantized::raise(ctx, node, raise_values),
+        false => raise_values(ctx, node),
+    }
+}
+
+/// As [`raise`], on the values as they are, whatever they stand for.
+fn raise_values(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     match family(&node.op) {
         Family::Activation => activation::raise(ctx, node),
         Family::Cast => cast::raise(ctx, node),
@@ -259,7 +268,7 @@ fn family(op: &LiteOp) -> Family {
         LiteOp::Unary(_) | LiteOp::LeakyRelu { .. } | LiteOp::Gelu { .. } | LiteOp::PRelu => {
             Family::Activation
         }
-        LiteOp::Cast | LiteOp::Dequantize => Family::Cast,
+        LiteOp::Cast | LiteOp::Quantize | LiteOp::Dequantize => Family::Cast,
         LiteOp::Conv2D { .. }
         | LiteOp::DepthwiseConv2D { .. }
         | LiteOp::Conv3D { .. }

@@ -72,7 +72,12 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     let wire = match &node.op {
         LiteOp::Pad => {
             let value = match ctx.has_input(node, 2) {
-                false => tract::tensor0(0f32).into_arc_tensor(),
+                false => {
+                    match node.inputs[0].and_then(|x| quantized::zero_of(&ctx.graph.tensors[x])) {
+                        Some(zero) => zero?.into_arc_tensor(),
+                        None => tract::tensor0(0f32).into_arc_tensor(),
+                    }
+                }
                 true => {
                     let outlet = ctx.input(node, 2)?;
                     let value = ctx.model.outlet_fact(outlet)?.konst.clone();

@@ -36,6 +36,11 @@ impl<'a> RaiseContext<'a> {
         self.outlets[tensor] = Some(outlet);
     }
 
+    /// Puts another outlet in a tensor's place, and gives what was there.
+    pub fn replace(&mut self, tensor: TensorId, outlet: Option<OutletId>) -> Option<OutletId> {
+        std::mem::replace(&mut self.outlets[tensor], outlet)
+    }
+
     /// The outlet of `node`'s input `index`; constants are added on first use.
     pub fn input(&mut self, node: &Node, index: usize) -> Result<OutletId> {
         let tensor = node.inputs.get(index).copied().flatten();

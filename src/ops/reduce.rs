@@ -211,6 +211,22 @@ fn raise_arg(
     ctx.finish(node, wire)
 }
 
+/// The axes of a reduction, each once, in order.
+pub fn axes(ctx: &RaiseContext, node: &Node, rank: usize) -> Result<TVec<usize>> {
+    let name = ctx.output_name(node);
+    let mut axes: TVec<usize> = TVec::new();
+    for axis in ctx.i32_input(node, 1)? {
+        let positive = if axis < 0 { axis as i64 + rank as i64 } else { axis as i64 };
+        let axis = usize::try_from(positive).ok().filter(|&a| a < rank);
+        let axis = axis.with_context(|| format!("'{name}': an axis is outside rank {rank}"))?;
+        if !axes.contains(&axis) {
+            axes.push(axis);
+        }
+    }
+    axes.sort();
+    Ok(axes)
+}
+
 fn raise_reduce(ctx: &mut RaiseContext, node: &Node, op: ReduceOp, keep_dims: bool) -> Result<()> {
     let name = ctx.output_name(node);
     let mut x = ctx.input(node, 0)?;
@@ -218,17 +234,7 @@ fn raise_reduce(ctx: &mut RaiseContext, node: &Node, op: ReduceOp, keep_dims: bo
         x = ctx.cast(name, x, DatumType::I32)?;
     }
     let shape = ctx.shape(x)?;
-    let mut axes: TVec<usize> = TVec::new();
-    for axis in ctx.i32_input(node, 1)? {
-        let positive = if axis < 0 { axis as i64 + shape.len() as i64 } else { axis as i64 };
-        let axis = usize::try_from(positive).ok().filter(|&a| a < shape.len());
-        let axis =
-            axis.with_context(|| format!("'{name}': an axis is outside rank {}", shape.len()))?;
-        if !axes.contains(&axis) {
-            axes.push(axis);
-        }
-    }
-    axes.sort();
+    let axes = axes(ctx, node, shape.len())?;
     let reducer = match op {
         ReduceOp::Sum | ReduceOp::Mean => Reducer::Sum,
         ReduceOp::Max => Reducer::Max,

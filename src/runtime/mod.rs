@@ -2,10 +2,12 @@
 
 mod fuse;
 mod plan;
+mod port;
 mod rows;
 mod values;
 
-pub use plan::{NodeTime, Plan, Port, Session};
+pub use plan::{NodeTime, Plan, Session};
+pub use port::Port;
 pub use rows::run_rows;
 pub use values::{Value, Values};
 

@@ -1,6 +1,7 @@
 //! Plans and the sessions that run them.
 
-use crate::graph::{Dim, ElementType, shape_text};
+use super::Port;
+use crate::graph::{Quantization, shape_text};
 use crate::ops::{dims, element_type};
 use crate::tract::guard::{Allowance, catch_panic, with_allowance};
 use crate::tract::optimize;
@@ -11,14 +12,6 @@ use crate::tract::{
 use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// An input or output of a model.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Port {
-    pub name: String,
-    pub element: ElementType,
-    pub shape: Vec<Dim>,
-}
 
 /// A model ready to run; shared by any number of sessions on any threads.
 #[derive(Debug, Clone)]
@@ -149,6 +142,7 @@ impl Plan {
                         name: name.clone(),
                         element: element_type(fact.datum_type)?,
                         shape: dims(&fact.shape),
+                        quantization: None,
                     })
                 };
                 outlets.iter().zip(names).map(port).collect()
@@ -162,6 +156,18 @@ impl Plan {
             optimize::optimize(&mut fused)?;
             Ok(Plan { plan: SimplePlan::new(fused)?, inputs, outputs, sizes })
         })
+    }
+
+    /// Tells what integers at the ends stand for, in their order.
+    pub fn with_quantization(
+        mut self,
+        inputs: Vec<Option<Quantization>>,
+        outputs: Vec<Option<Quantization>>,
+    ) -> Plan {
+        for (ports, found) in [(&mut self.inputs, inputs), (&mut self.outputs, outputs)] {
+            ports.iter_mut().zip(found).for_each(|(port, found)| port.quantization = found);
+        }
+        self
     }
 
     pub fn inputs(&self) -> &[Port] {

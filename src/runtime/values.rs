@@ -1,19 +1,22 @@
 //! Every computed value of a graph within reach, for looking at what lies between its inputs and outputs.
 
 use super::Plan;
+use crate::graph::Quantization;
 use crate::ops::element_type;
 use crate::tract::guard::catch_panic;
 use crate::tract::{OutletId, TypedModel};
 use anyhow::Result;
 
 /// One value that a node computes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Value {
     /// What reports call it.
     pub name: String,
     /// Every name that a conversion may give it.
     pub aliases: Vec<String>,
     pub op: String,
+    /// What its integers stand for.
+    pub quantization: Option<Quantization>,
 }
 
 /// A graph whose values can be asked for.
@@ -21,6 +24,7 @@ pub struct Value {
 pub struct Values {
     model: TypedModel,
     inputs: Vec<String>,
+    scales: Vec<Option<Quantization>>,
     values: Vec<Value>,
     outlets: Vec<OutletId>,
 }
@@ -39,7 +43,12 @@ impl Values {
         };
         let found = values.filter_map(|(value, outlet)| Some((value, outlet.filter(usable)?)));
         let (values, outlets) = found.unzip();
-        Values { inputs, values, outlets, model }
+        Values { inputs, scales: vec![], values, outlets, model }
+    }
+
+    /// Tells what integers at the inputs stand for, in their order.
+    pub fn with_quantization(self, scales: Vec<Option<Quantization>>) -> Values {
+        Values { scales, ..self }
     }
 
     pub fn values(&self) -> &[Value] {
@@ -56,6 +65,8 @@ impl Values {
             model.declutter()?;
             Ok(model)
         })?;
-        Plan::new(model, &self.inputs, &names)
+        let scales = chosen.iter().map(|&i| self.values[i].quantization.clone()).collect();
+        let plan = Plan::new(model, &self.inputs, &names)?;
+        Ok(plan.with_quantization(self.scales.clone(), scales))
     }
 }

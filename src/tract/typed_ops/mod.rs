@@ -10,6 +10,7 @@ mod computed_slice;
 mod gemm;
 mod loop_op;
 mod loss;
+pub mod quantized;
 mod recurrent;
 mod sgd;
 mod sum_rows;

@@ -76,10 +76,10 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
             let mut chain = Chain::new(ctx, &node.name, inner, &shape);
             match integer_op(&mut chain, op, x)? {
                 Some(result) => result,
-                None => bail!("{} of {element}", op.name()),
+                None => return Err(refusal::of_type(op.name(), element)),
             }
         }
-        _ => bail!("{} of {element}", op.name()),
+        _ => return Err(refusal::of_type(op.name(), element)),
     };
     let result = ctx.cast(&node.name, result, to);
     ctx.bind(node, result);

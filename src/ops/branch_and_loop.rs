@@ -173,7 +173,7 @@ fn lower_loop(ctx: &mut LowerContext, node: &TypedNode, op: &Loop) -> Result<()>
     };
     ensure!(
         op.turns_are_known || op.has_condition || op.has_count || op.counted,
-        "a loop without an end"
+        "a loop without an end; give it M or a condition"
     );
     let mut state_places = vec![];
     for i in 0..op.states {
@@ -190,13 +190,15 @@ fn lower_loop(ctx: &mut LowerContext, node: &TypedNode, op: &Loop) -> Result<()>
         let stack_name = format!("{name}/stack{i}");
         ensure!(
             matches!(element, ElementType::F32 | ElementType::I32 | ElementType::I64),
-            "a loop that stacks values of {element}"
+            refusal::of_type("a loop that stacks values", element)
         );
         // LiteRT runs no WHILE whose state is empty at first, and wants room for one row
         let turns = known_turns.as_ref().filter(|turns| **turns != TDim::from(0));
         ensure!(
             turns.is_some(),
-            "a loop that stacks values over turns whose number is not known, or 0"
+            "a loop that stacks values over turns whose number is not known, or 0; make the number of turns a \
+             constant (M above 0 and no condition), or {}",
+            refusal::SET_SIZES
         );
         let zero = ctx.add_scalar(&format!("{stack_name}/zero"), 0.0, element)?;
         let target = ctx.shape_tensor(&format!("{stack_name}/shape"), &start)?;
@@ -253,7 +255,7 @@ fn lower_loop(ctx: &mut LowerContext, node: &TypedNode, op: &Loop) -> Result<()>
                 (Some(a), Some(b)) => Ok(chain.compare(BinaryOp::LogicalAnd, a, b)),
                 (Some(one), None) => Ok(one),
                 (None, Some(one)) => Ok(ctx.copy(one, &[])),
-                (None, None) => Err(anyhow!("a loop without an end")),
+                (None, None) => Err(anyhow!("a loop without an end; give it M or a condition")),
             }
         },
         |ctx, given| {

@@ -11,7 +11,10 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let Some(op) = node.op_as::<Cast>() else { return Ok(None) };
     let to = carrier(element_type(op.to)?);
     let from = ctx.element(node.inputs[0])?;
-    ensure!(to != ElementType::String && from != ElementType::String, "a cast {from} → {to}");
+    ensure!(
+        to != ElementType::String && from != ElementType::String,
+        "a cast {from} → {to}: TFLite casts no strings; convert them outside the model"
+    );
     let input = ctx.tensor(node.inputs[0])?;
     let result = ctx.cast(&node.name, input, to);
     ctx.bind(node, result);

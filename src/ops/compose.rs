@@ -21,7 +21,10 @@ impl LowerContext<'_> {
     /// # Errors
     /// A dimension is a symbol.
     pub fn known_shape(&self, outlet: OutletId) -> Result<Vec<usize>> {
-        let known = |d: &TDim| d.to_usize().map_err(|_| anyhow!("the dimension {d} is not known"));
+        let known = |d: &TDim| {
+            d.to_usize()
+                .map_err(|_| refusal::unknown_size(format!("the dimension {d} is not known")))
+        };
         self.shape(outlet)?.iter().map(known).collect()
     }
 
@@ -110,7 +113,10 @@ impl LowerContext<'_> {
         element: ElementType,
     ) -> Result<TensorId> {
         let dims = value.try_as_plain_ram()?.as_slice::<TDim>()?.to_vec();
-        ensure!(dims.len() <= MAX_COMPUTED_DIMS, "{} computed dimensions", dims.len());
+        ensure!(
+            dims.len() <= MAX_COMPUTED_DIMS,
+            refusal::too_large(format!("{} computed dimensions", dims.len()))
+        );
         let vector = self.shape_tensor(name, &dims)?;
         let shape: Vec<TDim> = value.shape().iter().map(|&n| TDim::from(n)).collect();
         let tensor = self.reshape(name, vector, &[TDim::from(dims.len())], &shape)?;
@@ -147,7 +153,7 @@ impl LowerContext<'_> {
     /// 0, 1, … up to `len` − 1, as int32.
     pub fn places_of_axis(&mut self, name: &str, len: &TDim) -> Result<TensorId> {
         if let Ok(n) = len.to_i64() {
-            ensure!((0..=1 << 24).contains(&n), "the places of {n}");
+            ensure!((0..=1 << 24).contains(&n), refusal::too_large(format!("the places of {n}")));
             return Ok(self.add_i32_constant(name, &(0..n as i32).collect::<Vec<_>>()));
         }
         let limit = self.add_symbolic(name, &tract::tensor0(len.clone()), ElementType::I32)?;
@@ -247,7 +253,11 @@ impl LowerContext<'_> {
             }
             TDim::Min(parts) => (BinaryOp::Minimum, parts.clone()),
             TDim::Max(parts) => (BinaryOp::Maximum, parts.clone()),
-            _ => return Err(anyhow!("no tensor of the graph has the dimension {dim}")),
+            _ => {
+                return Err(refusal::unknown_size(format!(
+                    "no tensor of the graph has the dimension {dim}"
+                )));
+            }
         };
         let mut result = None;
         for part in &parts {

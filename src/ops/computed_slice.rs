@@ -9,7 +9,7 @@ use crate::tract::typed_ops::ComputedSlice;
 /// STRIDED_SLICE counts bounds below 0 from the end, and holds them to the axis, as ONNX does.
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode, axis: usize) -> Result<()> {
     let rank = ctx.shape(node.inputs[0])?.len();
-    ensure!(rank <= 5, "a strided slice of rank {rank}; TFLite takes up to 5");
+    ensure!(rank <= 5, refusal::too_deep("a strided slice", rank, 5));
     let input = ctx.tensor(node.inputs[0])?;
     let mut bounds = vec![];
     for (what, outlet) in [("begin", node.inputs[1]), ("end", node.inputs[2])] {

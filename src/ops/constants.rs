@@ -18,7 +18,10 @@ pub fn constant_bytes(value: &tract::Tensor) -> Result<(ElementType, bytes::Byte
         return constant_bytes(&value.cast_to_dt(target)?.into_owned());
     }
     let element = element_type(target)?;
-    ensure!(element != ElementType::String, "string constants are not supported");
+    ensure!(
+        element != ElementType::String,
+        "string constants are not supported; convert strings outside the model"
+    );
     Ok((element, bytes::Bytes::copy_from_slice(value.as_bytes())))
 }
 

@@ -30,17 +30,20 @@ pub fn ensure_float(ctx: &LowerContext, node: &TypedNode) -> Result<()> {
     for &input in node.inputs.iter().take(2) {
         let element = ctx.element(input)?;
         let float = matches!(element, ElementType::F32 | ElementType::F16);
-        ensure!(float, "convolution of {element}; only floats are supported");
+        ensure!(float, refusal::of_type("a convolution", element));
     }
     Ok(())
 }
 
 fn lower_conv(ctx: &mut LowerContext, node: &TypedNode, op: &Conv) -> Result<()> {
-    ensure!(op.q_params.is_none(), "a quantized convolution");
+    ensure!(op.q_params.is_none(), refusal::quantized("a convolution"));
     ensure_float(ctx, node)?;
     let (source, spec) = absorb_downsamples(ctx, node.inputs[0], &op.pool_spec);
     let rank = spec.rank();
-    ensure!((1..=3).contains(&rank), "a convolution over {rank} spatial axes");
+    ensure!(
+        (1..=3).contains(&rank),
+        "a convolution over {rank} spatial axes; TFLite has up to 3: Reshape axes of size 1 away"
+    );
     let (inputs, outputs, group) = (spec.input_channels, spec.output_channels, op.group);
     ensure!(
         group > 0 && inputs % group == 0 && outputs % group == 0,
@@ -185,7 +188,8 @@ fn sum_of_slabs(
     result: &[TDim],
 ) -> Result<TensorId> {
     ensure!(kernel.format == KernelFormat::OIHW, "grouped weights as {:?}", kernel.format);
-    let value = kernel.value(ctx).context("a 3-D convolution of computed weights in groups")?;
+    let value = kernel.value(ctx);
+    let value = value.ok_or_else(|| refusal::computed("weights of a 3-D convolution in groups"))?;
     let pictures = |shape: &[TDim]| -> Vec<TDim> {
         let batch = shape[0].clone() * &shape[1];
         [&[batch], &shape[2..]].concat()

@@ -52,10 +52,10 @@ fn form_of(op: &dyn BinMiniOp, element: ElementType) -> Result<Option<Form>> {
     } else if op.is::<logic::CompGTE>() {
         Form::Plain(BinaryOp::GreaterEqual)
     } else if op.is::<logic::And>() || (bool && op.is::<logic::BitAnd>()) {
-        ensure!(bool, "a logical and of {element}");
+        ensure!(bool, refusal::of_type("a logical and", element));
         Form::Plain(BinaryOp::LogicalAnd)
     } else if op.is::<logic::Or>() || (bool && op.is::<logic::BitOr>()) {
-        ensure!(bool, "a logical or of {element}");
+        ensure!(bool, refusal::of_type("a logical or", element));
         Form::Plain(BinaryOp::LogicalOr)
     } else if op.is::<logic::Xor>() || (bool && op.is::<logic::BitXor>()) {
         Form::Plain(BinaryOp::NotEqual)
@@ -104,7 +104,7 @@ fn kernel_element(op: BinaryOp, element: ElementType) -> Result<ElementType> {
         {
             ElementType::Bool
         }
-        _ => bail!("{} of {element}", op.name()),
+        _ => return Err(refusal::of_type(op.name(), element)),
     })
 }
 
@@ -155,7 +155,8 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         for (x, y) in [(x, y), (y, x)] {
             ensure!(
                 !is_infinity(ctx, y) || !loses_infinity(&ctx.graph, x),
-                "whether a sum or product is infinite: LiteRT makes it the largest finite number"
+                "whether a sum or product is infinite, which LiteRT makes the largest finite number; mask with a \
+                 large finite number (-1e30) in place of -inf"
             );
         }
     }
@@ -240,7 +241,7 @@ pub fn operand(
     if shape.len() <= limit || !others_differ || from == shape {
         return Ok(tensor);
     }
-    ensure!(shape.len() <= 8, "a broadcast to rank {}; TFLite goes up to 8", shape.len());
+    ensure!(shape.len() <= 8, refusal::too_deep("a broadcast", shape.len(), 8));
     let name = format!("{}/broadcast", node.name);
     let target = ctx.shape_tensor(&format!("{name}/shape"), shape)?;
     Ok(ctx.emit(&name, LiteOp::BroadcastTo, &[tensor, target], element, shape))

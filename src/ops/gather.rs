@@ -35,7 +35,7 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         let element = ctx.element(OutletId::new(node.id, 0))?;
         ensure!(
             matches!(element, ElementType::F32 | ElementType::I32 | ElementType::I64),
-            "a range of {element}"
+            refusal::of_type("a range", element)
         );
         let inputs: Vec<TensorId> =
             node.inputs.iter().map(|&i| ctx.tensor_as(i, element)).collect::<Result<_>>()?;
@@ -86,7 +86,7 @@ fn coordinates(
     axes: std::ops::Range<usize>,
 ) -> Result<TensorId> {
     let count: usize = shape.iter().product();
-    ensure!(count <= 1 << 24, "indices of {count} elements");
+    ensure!(count <= 1 << 24, refusal::too_large(format!("indices of {count} elements")));
     let mut values = Vec::with_capacity(count * axes.len());
     for place in 0..count {
         for axis in axes.clone() {

@@ -14,23 +14,28 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let Some(op) = node.op_as::<GridSample>() else { return Ok(None) };
     let element = ctx.element(node.inputs[0])?;
     let float = |e| matches!(e, ElementType::F32 | ElementType::F16);
-    ensure!(float(element) && float(ctx.element(node.inputs[1])?), "GridSample of {element}");
+    let of_floats = float(element) && float(ctx.element(node.inputs[1])?);
+    ensure!(of_floats, refusal::of_type("GridSample", element));
     let shape = ctx.shape(node.inputs[0])?;
     let result = ctx.shape(OutletId::new(node.id, 0))?;
     let axes = shape.len().checked_sub(2).filter(|n| (1..=3).contains(n));
     let axes = axes.with_context(|| format!("GridSample of rank {}", shape.len()))?;
     let cubic = op.mode == InterpolationMode::Bicubic;
-    ensure!(!cubic || axes == 2, "a cubic GridSample over {axes} axes");
+    ensure!(!cubic || axes == 2, "a cubic GridSample over {axes} axes; use the linear mode");
     // the reference bounds the coordinates, onnxruntime and PyTorch the pixels alone
     ensure!(
         !cubic || op.padding_mode != PaddingMode::Border,
-        "a cubic GridSample with border padding, which runtimes compute differently"
+        "a cubic GridSample with border padding, which runtimes compute differently; use the linear mode or \
+         zeros"
     );
     let sizes: Option<Vec<usize>> =
         shape[2..].iter().map(|d| d.to_usize().ok().filter(|&n| n > 0)).collect();
-    let sizes = sizes.context("GridSample of a picture of unknown or no size")?;
+    let sizes = sizes
+        .ok_or_else(|| refusal::unknown_size("GridSample of a picture of unknown or no size"))?;
     let pixels = sizes.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    let pixels = pixels.filter(|&n| n <= MOST_PIXELS).context("GridSample of a large picture")?;
+    let pixels = pixels
+        .filter(|&n| n <= MOST_PIXELS)
+        .ok_or_else(|| refusal::too_large("the pixels of GridSample"))?;
     let name = &node.name;
 
     let order: Vec<usize> = [0].into_iter().chain(2..shape.len()).chain([1]).collect();

@@ -50,11 +50,11 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let bits = datum.size_of() * 8;
     let inner = match form {
         Form::And | Form::Or | Form::Xor => {
-            ensure!(bits <= 32, "BITWISE_XOR of {}", ctx.element(left)?);
+            ensure!(bits <= 32, refusal::of_type("BITWISE_XOR", ctx.element(left)?));
             ElementType::I32
         }
         Form::ShiftLeft | Form::ShiftRight => {
-            ensure!(bits <= 32, "RIGHT_SHIFT of {}", ctx.element(left)?);
+            ensure!(bits <= 32, refusal::of_type("RIGHT_SHIFT", ctx.element(left)?));
             ElementType::I64
         }
         Form::Divide | Form::Power => ElementType::I64,
@@ -194,11 +194,19 @@ fn quotient(chain: &mut Chain, x: TensorId, y: TensorId, signed: bool) -> Result
 /// A constant power of int64, by squaring.
 fn power(ctx: &mut LowerContext, node: &TypedNode, inner: ElementType) -> Result<()> {
     let exponent = ctx.constant(node.inputs[1]).and_then(|c| c.as_uniform());
-    let exponent = exponent.context("POW of int64")?.cast_to_scalar::<i64>()?;
-    ensure!((1..=64).contains(&exponent), "an integer to the power of {exponent}");
+    let exponent = exponent
+        .ok_or_else(|| refusal::computed("an exponent of POW of int64"))?
+        .cast_to_scalar::<i64>()?;
+    ensure!(
+        (1..=64).contains(&exponent),
+        "an integer to the power of {exponent}; 1 to 64 can be: Cast to float32 before it"
+    );
     let shape = ctx.shape(OutletId::new(node.id, 0))?;
     let mut square = elementwise::operand(ctx, node, 0, inner, 6, &shape)?;
-    ensure!(ctx.shape(node.inputs[0])? == shape, "a power of a broadcast base");
+    ensure!(
+        ctx.shape(node.inputs[0])? == shape,
+        "a power of a base that is broadcast; Expand the base before it"
+    );
     let mut chain = Chain::new(ctx, &node.name, inner, &shape);
     let (mut product, mut left) = (None, exponent);
     loop {

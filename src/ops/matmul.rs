@@ -36,7 +36,7 @@ fn roles(op: &EinSum) -> Result<Roles> {
         let single = |positions: &[usize]| match positions {
             [] => Ok(None),
             [one] => Ok(Some(*one)),
-            _ => bail!("einsum {} takes a diagonal", op.axes),
+            _ => bail!("einsum {} takes a diagonal; take it with GatherElements before", op.axes),
         };
         let axis = Axis {
             left: single(&axis.inputs[0])?,
@@ -49,7 +49,9 @@ fn roles(op: &EinSum) -> Result<Roles> {
             (None, Some(_), Some(_)) => roles.columns.push(axis),
             (Some(_), Some(_), None) => roles.inner.push(axis),
             (Some(_), None, None) | (None, Some(_), None) => roles.summed.push(axis),
-            (None, None, _) => bail!("einsum {} makes an axis of its own", op.axes),
+            (None, None, _) => {
+                bail!("einsum {} makes an axis of its own; Unsqueeze after it", op.axes)
+            }
         }
     }
     roles.batch.sort_by_key(|a| a.result);
@@ -61,14 +63,13 @@ fn roles(op: &EinSum) -> Result<Roles> {
 
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let Some(op) = node.op_as::<EinSum>() else { return Ok(None) };
-    ensure!(op.q_params.is_none(), "quantized einsum {}", op.axes);
+    ensure!(op.q_params.is_none(), refusal::quantized(format!("a product ({})", op.axes)));
     ensure!(
         matches!(op.operating_dt, DatumType::F32 | DatumType::F16),
-        "einsum in {:?}",
-        op.operating_dt
+        refusal::of_type("a product", format!("{:?}", op.operating_dt))
     );
     let &[left, right] = node.inputs.as_slice() else {
-        bail!("einsum {} of {} operands", op.axes, node.inputs.len());
+        bail!("einsum {} of {} operands; write it as products of two", op.axes, node.inputs.len());
     };
     let roles = roles(op)?;
     if ctx.constant(left).is_some() && ctx.constant(right).is_none() {
@@ -126,7 +127,10 @@ fn product(
         axis.left.is_none_or(|i| left_shape[i] == one)
             && axis.right.is_none_or(|i| right_shape[i] == one)
     };
-    ensure!(roles.summed.iter().all(is_one), "einsum that sums an axis of one operand alone");
+    ensure!(
+        roles.summed.iter().all(is_one),
+        "einsum that sums an axis of one operand alone; put ReduceSum before it"
+    );
 
     let of_left = |a: &Axis| left_shape[a.left.unwrap_or(0)].clone();
     let of_right = |a: &Axis| right_shape[a.right.unwrap_or(0)].clone();

@@ -13,18 +13,28 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let Some(op) = node.op_as::<MaxPoolIndices>() else { return Ok(None) };
     let element = ctx.element(node.inputs[0])?;
     let float = matches!(element, ElementType::F32 | ElementType::F16);
-    ensure!(float, "the indices of maxima of {element}");
+    ensure!(float, refusal::of_type("the indices of maxima", element));
     let spec = &op.pool_spec;
     let windows = windows(spec, &ctx.shape(node.inputs[0])?)?;
-    ensure!(windows.len() <= 3, "the indices of maxima over {} axes", windows.len());
+    ensure!(
+        windows.len() <= 3,
+        "the indices of maxima over {} axes; 3 can be: leave the output of indices out",
+        windows.len()
+    );
     let taps = windows.iter().try_fold(1usize, |n, w| n.checked_mul(w.kernel));
-    let taps =
-        taps.filter(|&n| n <= MOST_TAPS).context("the indices of maxima of large windows")?;
+    let taps = taps
+        .filter(|&n| n <= MOST_TAPS)
+        .ok_or_else(|| refusal::too_large("the places of a window with indices of maxima"))?;
     let sizes: Option<Vec<_>> = windows.iter().map(|w| w.sizes).collect();
-    let sizes = sizes.context("the indices of maxima over an axis of unknown size")?;
+    let sizes = sizes.ok_or_else(|| {
+        refusal::unknown_size("the indices of maxima over an axis of unknown size")
+    })?;
     for (window, (_, output)) in windows.iter().zip(&sizes) {
         let alone = (0..*output).any(|place| window.taps_inside(place) == Some(0));
-        ensure!(!alone, "a window of padding alone");
+        ensure!(
+            !alone,
+            "a window of padding alone, which has no maximum; make the pads smaller than the kernel"
+        );
     }
     let inputs: Vec<usize> = sizes.iter().map(|s| s.0).collect();
     let strides = op.strides(&inputs);

@@ -26,6 +26,7 @@ mod quantized;
 mod raise_context;
 mod recurrent;
 mod reduce;
+mod refusal;
 mod reshape_passage;
 mod resize;
 mod runtime_version;
@@ -100,7 +101,7 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<()> {
             return Ok(());
         }
     }
-    Err(anyhow!("no TFLite form for {}", node.op.name()))
+    Err(refusal::no_form(&node.op.name()))
 }
 
 /// Raises one lite node: wires tract ops with its exact semantics.

@@ -15,7 +15,7 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         ensure!(
             op.out_dt.is_none_or(|dt| dt == DatumType::F32)
                 && op.scale_dt.is_none_or(|dt| dt == DatumType::F32),
-            "a normalization that rounds to another type"
+            "a normalization that rounds to another type; compute it in float32 (stash_type 1)"
         );
         let shape = ctx.shape(node.inputs[0])?;
         let normal = root_mean_square(ctx, node, op.axis, &op.eps)?;
@@ -46,7 +46,7 @@ fn root_mean_square(
     eps: &tract::Tensor,
 ) -> Result<TensorId> {
     let element = ctx.element(node.inputs[0])?;
-    ensure!(element == ElementType::F32, "a normalization of {element}");
+    ensure!(element == ElementType::F32, refusal::of_type("a normalization", element));
     let x = ctx.tensor(node.inputs[0])?;
     let shape = ctx.shape(node.inputs[0])?;
     let mut reduced = shape.clone();
@@ -79,7 +79,8 @@ fn triangle(ctx: &mut LowerContext, node: &TypedNode, op: &Trilu) -> Result<()> 
         let zero = ctx.add_scalar(&format!("{}/zero", node.name), 0.0, element)?;
         return ctx.emit_result(node, LiteOp::Select, &[mask, x, zero]);
     };
-    ensure!(rows.saturating_mul(columns) <= 1 << 26, "a triangle of {rows} × {columns}");
+    let fits = rows.saturating_mul(columns) <= 1 << 26;
+    ensure!(fits, refusal::too_large(format!("a triangle of {rows} × {columns} numbers")));
     let (rows, columns) = (i32::try_from(rows)?, i32::try_from(columns)?);
     let beyond: Vec<i32> = (0..rows).flat_map(|r| (0..columns).map(move |c| c - r)).collect();
     let dims = [rows as usize, columns as usize];

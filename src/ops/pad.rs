@@ -14,7 +14,7 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     if op.mode == PadMode::Edge {
         return repeat_edges(ctx, node, op).map(Some);
     }
-    ensure!(rank <= 5, "padding of rank {rank}; TFLite takes up to 5");
+    ensure!(rank <= 5, refusal::too_deep("padding", rank, 5));
     let input = ctx.tensor(node.inputs[0])?;
     let rows: Vec<i32> = op
         .pads
@@ -48,8 +48,10 @@ fn repeat_edges(ctx: &mut LowerContext, node: &TypedNode, op: &Pad) -> Result<()
         if before + after == 0 {
             continue;
         }
-        let len = shape[axis].to_usize().ok().context("edges of a dynamic axis")?;
-        ensure!(len > 0, "edges of an empty axis");
+        let len = shape[axis].to_usize();
+        let len =
+            len.map_err(|_| refusal::unknown_size("edge padding of an axis of unknown size"))?;
+        ensure!(len > 0, "edge padding of an empty axis; it has no edge to repeat");
         let inside = std::iter::repeat_n(0, before).chain(0..len);
         let places: Vec<usize> = inside.chain(std::iter::repeat_n(len - 1, after)).collect();
         tensor = ctx.gather_places(&node.name, tensor, &mut shape, axis, &places)?;

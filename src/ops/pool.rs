@@ -12,7 +12,10 @@ use anyhow::bail;
 
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     if let Some(op) = node.op_as::<MaxPool>() {
-        ensure!(op.with_index_outputs.is_none(), "MaxPool with indices");
+        ensure!(
+            op.with_index_outputs.is_none(),
+            "MaxPool with indices; leave that output out of the graph"
+        );
         return lower_pool(ctx, node, &op.pool_spec, Fold::Max).map(Some);
     }
     if let Some(op) = node.op_as::<SumPool>() {
@@ -48,14 +51,14 @@ fn lower_pool(ctx: &mut LowerContext, node: &TypedNode, spec: &PoolSpec, fold: F
         ElementType::F32 | ElementType::F16 => f32::NEG_INFINITY,
         ElementType::U8 if fold == Fold::Max => 0.0,
         ElementType::I8 if fold == Fold::Max => -128.0,
-        _ => bail!("a pool of {element}"),
+        _ => return Err(refusal::of_type("a pool", element)),
     };
     let mut windows = windows(spec, &ctx.shape(node.inputs[0])?)?;
     for window in &windows {
         let places = 0..window.sizes.map_or(0, |(_, output)| output);
         ensure!(
             places.into_iter().all(|place| window.taps_inside(place) != Some(0)),
-            "a window of padding alone"
+            "a window of padding alone, which has no value; make the pads smaller than the kernel"
         );
     }
     if fold != (Fold::Average { counts_padding: true }) {
@@ -181,7 +184,10 @@ fn fold_taps(
     window: &Window,
     op: BinaryOp,
 ) -> Result<TensorId> {
-    ensure!(window.kernel <= 1 << 10, "a dilated window of {} pixels", window.kernel);
+    ensure!(
+        window.kernel <= 1 << 10,
+        refusal::too_large(format!("a dilated window of {} pixels", window.kernel))
+    );
     let mut result = None;
     for tap in 0..window.kernel {
         let slice = tap_slice(ctx, name, x, shape, &[(axis, window, tap)])?;
@@ -203,24 +209,31 @@ fn inverse_counts(
     averaged: usize,
     counts_padding: bool,
 ) -> Result<tract::Tensor> {
-    let unknown = "an average that leaves padding out, over a spatial axis of unknown size";
+    let unknown = || {
+        refusal::unknown_size(
+            "an average that leaves padding out, over a spatial axis of unknown size",
+        )
+    };
     let counts = |window: &Window| -> Result<Vec<usize>> {
         if window.is_valid() || counts_padding && !window.overhangs {
             return Ok(vec![window.kernel]);
         }
-        let (_, output) = window.sizes.context(unknown)?;
+        let (_, output) = window.sizes.ok_or_else(unknown)?;
         let count = |place| match counts_padding {
             true => window.taps_on_padded(place),
             false => window.taps_inside(place),
         };
-        (0..output).map(|place| count(place).context(unknown)).collect()
+        (0..output).map(|place| count(place).ok_or_else(unknown)).collect()
     };
     let (rows, columns) = (counts(&windows[0])?, counts(&windows[1])?);
     let mut factors = vec![];
     for row in &rows {
         for column in &columns {
             let count = row * column;
-            ensure!(count > 0, "an average of padding alone");
+            ensure!(
+                count > 0,
+                "an average of padding alone, which is 0 / 0; make the pads smaller than the kernel"
+            );
             factors.push((averaged as f64 / count as f64) as f32);
         }
     }
@@ -259,9 +272,14 @@ fn lower_downsample(
 fn lower_lrn(ctx: &mut LowerContext, node: &TypedNode, op: &Lrn) -> Result<()> {
     let shape = ctx.shape(node.inputs[0])?;
     let element = ctx.element(node.inputs[0])?;
-    ensure!(element == ElementType::F32, "LRN of {element}");
-    ensure!(shape.len() == 4, "LRN of rank {}; TFLite has rank 4", shape.len());
-    ensure!(op.size % 2 == 1, "LRN over {} channels, an even number", op.size);
+    ensure!(element == ElementType::F32, refusal::of_type("LRN", element));
+    ensure!(shape.len() == 4, "LRN of rank {}; TFLite has rank 4: Reshape before it", shape.len());
+    ensure!(
+        op.size % 2 == 1,
+        "LRN over {} channels, an even number, where TFLite sums an odd one; use {}",
+        op.size,
+        op.size + 1
+    );
     let name = &node.name;
     let (x, shape) = channels_last(ctx, name, node.inputs[0], DataFormat::NCHW)?;
     let lite = LiteOp::LocalResponseNormalization {

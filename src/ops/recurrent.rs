@@ -63,10 +63,10 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let places = op.places();
     let x_shape = ctx.shape(node.inputs[0])?;
     let (steps, batch) = (x_shape[0].clone(), x_shape[1].clone());
-    ensure!(steps != TDim::from(0), "a sequence of no steps");
+    ensure!(steps != TDim::from(0), "a sequence of no steps; export the layer with at least one");
     let constant = |place: usize, what: &str| {
         let value = ctx.constant(node.inputs[place]).cloned();
-        value.with_context(|| format!("{what} that are computed"))
+        value.ok_or_else(|| refusal::computed(what))
     };
     let (weights, recurrent) = (constant(1, "weights")?, constant(2, "recurrent weights")?);
     let bias = places.bias.map(|i| constant(i, "biases")).transpose()?;
@@ -613,7 +613,9 @@ fn apply(chain: &mut Chain, activation: CellActivation, x: TensorId) -> Result<T
             chain.binary(BinaryOp::Add, positive, negative)
         }
         CellActivation::ThresholdedRelu(_) | CellActivation::Softplus => {
-            bail!("the activation {activation:?} of a recurrent layer")
+            bail!(
+                "the activation {activation:?} of a recurrent layer; write the layer as a Loop, or use Tanh, Sigmoid or Relu"
+            )
         }
     })
 }

@@ -44,7 +44,7 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let empty = op.axes.iter().any(|&a| shape[a] == TDim::from(0));
     ensure!(
         !empty || lite == ReduceOp::Sum,
-        "{} of no values, which TFLite does not define",
+        "{} of no values, which TFLite does not define; leave the empty axis out of it",
         lite.name()
     );
     let logical = matches!(lite, ReduceOp::All | ReduceOp::Any);
@@ -56,9 +56,10 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         ElementType::I8 | ElementType::U8 | ElementType::I16 if lite != ReduceOp::Mean => {
             ElementType::I32
         }
-        _ => bail!("{} of {element}", lite.name()),
+        _ => return Err(refusal::of_type(lite.name(), element)),
     };
-    ensure!(logical == (inner == ElementType::Bool), "{} of {element}", lite.name());
+    let fits = logical == (inner == ElementType::Bool);
+    ensure!(fits, refusal::of_type(lite.name(), element));
     let mut input = ctx.tensor_as(node.inputs[0], inner)?;
     if op.reducer == Reducer::MeanOfSquares {
         input = Chain::new(ctx, &format!("{}/square", node.name), inner, &shape)
@@ -81,14 +82,16 @@ fn lower_arg(
     largest: bool,
     last: bool,
 ) -> Result<()> {
-    let &[axis] = op.axes.as_slice() else { bail!("{} of axes {:?}", node.op.name(), op.axes) };
+    let &[axis] = op.axes.as_slice() else {
+        bail!("{} over the axes {:?}; TFLite takes one", node.op.name(), op.axes)
+    };
     let shape = ctx.shape(node.inputs[0])?;
     let mut input = match ctx.element(node.inputs[0])? {
         ElementType::F32 | ElementType::F16 => ctx.tensor_as(node.inputs[0], ElementType::F32)?,
         ElementType::I8 | ElementType::U8 | ElementType::I16 | ElementType::I32 => {
             ctx.tensor_as(node.inputs[0], ElementType::I32)?
         }
-        element => bail!("{} of {element}", node.op.name()),
+        element => return Err(refusal::of_type(node.op.name(), element)),
     };
     let element = ctx.graph.tensors[input].element;
     if last {
@@ -106,7 +109,9 @@ fn lower_arg(
     let name = format!("{}/index", node.name);
     let mut index = ctx.emit(&name, lite, &[input, place], ElementType::I64, &reduced);
     if last {
-        let len = shape[axis].to_i64().context("the last index on a dynamic axis")?;
+        let len = shape[axis].to_i64();
+        let len =
+            len.map_err(|_| refusal::unknown_size("the last index on an axis of unknown size"))?;
         let last = ctx.add_constant(&format!("{name}/last"), &tract::tensor0(len - 1))?;
         index =
             Chain::new(ctx, &name, ElementType::I64, &reduced).binary(BinaryOp::Sub, last, index);
@@ -121,7 +126,7 @@ fn lower_cumsum(ctx: &mut LowerContext, node: &TypedNode, op: &CumSum) -> Result
     let element = ctx.element(node.inputs[0])?;
     ensure!(
         matches!(element, ElementType::F32 | ElementType::I32 | ElementType::I64),
-        "a cumulative sum of {element}"
+        refusal::of_type("a cumulative sum", element)
     );
     let input = ctx.tensor(node.inputs[0])?;
     let axis = ctx.add_i32_tensor(&format!("{}/axis", node.name), &[], &[i32::try_from(op.axis)?]);
@@ -134,7 +139,7 @@ fn lower_topk(ctx: &mut LowerContext, node: &TypedNode, op: &Topk) -> Result<()>
     let element = ctx.element(node.inputs[0])?;
     ensure!(
         matches!(element, ElementType::F32 | ElementType::I32 | ElementType::I64),
-        "the largest of {element}"
+        refusal::of_type("the largest values", element)
     );
     let shape = ctx.shape(node.inputs[0])?;
     let result_shape = ctx.shape(OutletId::new(node.id, 0))?;

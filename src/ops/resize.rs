@@ -35,8 +35,11 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         if from[axis] == to[axis] && scale.is_none_or(|s| s == 1.0) {
             continue;
         }
-        let known =
-            |d: &TDim| d.to_usize().map_err(|_| anyhow!("a resize of the dynamic axis {axis}"));
+        let known = |d: &TDim| {
+            d.to_usize().map_err(|_| {
+                refusal::unknown_size(format!("a resize of the axis {axis} of unknown size"))
+            })
+        };
         let (len_in, len_out) = (known(&from[axis])?, known(&to[axis])?);
         let scale = scale.unwrap_or(len_out as f32 / len_in as f32);
         check_axis(scale, len_in, len_out)?;
@@ -75,7 +78,7 @@ impl Source {
             (_, ElementType::F32 | ElementType::F16) => {
                 ctx.tensor_as(node.inputs[0], ElementType::F32)?
             }
-            _ => bail!("a resize of {element}"),
+            _ => return Err(refusal::of_type("a resize", element)),
         };
         Ok(Source { tensor })
     }
@@ -95,7 +98,7 @@ fn constant_scales(
     count: usize,
 ) -> Result<Option<Vec<f32>>> {
     let Some(&outlet) = input.and_then(|i| node.inputs.get(i)) else { return Ok(None) };
-    let scales = ctx.constant(outlet).context("a resize by computed scales")?;
+    let scales = ctx.constant(outlet).ok_or_else(|| refusal::computed("the scales of a resize"))?;
     let scales = scales.cast_to::<f32>()?;
     let scales = scales.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
     Ok(Some(scales).filter(|s| s.len() == count && !s.is_empty()))
@@ -142,7 +145,9 @@ fn lower_onnx(ctx: &mut LowerContext, node: &TypedNode, op: &onnx_resize::Resize
         CoordTransform::TfCropAndResize => {
             let outlet = op.optional_roi_input.and_then(|i| node.inputs.get(i));
             let roi = ctx.constant(*outlet.context("tf_crop_and_resize without a region")?);
-            let roi = roi.context("tf_crop_and_resize of a computed region")?.cast_to::<f32>()?;
+            let roi = roi
+                .ok_or_else(|| refusal::computed("the region of tf_crop_and_resize"))?
+                .cast_to::<f32>()?;
             let roi = roi.try_as_plain_ram()?.as_slice::<f32>()?.to_vec();
             ensure!(roi.len() == 2 * axes.len(), "a region of {} numbers", roi.len());
             Some(roi)
@@ -216,7 +221,8 @@ fn aspect_ratio_scale(
 ) -> Result<f32> {
     let outlet = op.optional_sizes_input.and_then(|i| node.inputs.get(i));
     let sizes = outlet.and_then(|&outlet| ctx.constant(outlet));
-    let sizes = sizes.context("a resize to computed sizes that keeps the aspect ratio")?;
+    let sizes = sizes
+        .ok_or_else(|| refusal::computed("the sizes of a resize that keeps the aspect ratio"))?;
     let sizes = sizes.cast_to::<i64>()?;
     let sizes = sizes.try_as_plain_ram()?.as_slice::<i64>()?;
     let ratios = axes.iter().zip(sizes).map(|(&axis, &size)| size as f32 / from[axis] as f32);
@@ -363,7 +369,7 @@ fn single_places(plan: &AxisPlan) -> Option<Vec<usize>> {
 /// The plan as a matrix, out × in.
 fn weights(plan: &AxisPlan, len_in: usize, len_out: usize) -> Result<tract::Tensor> {
     let count = len_in.checked_mul(len_out).filter(|&n| n <= 1 << 26);
-    let mut values = vec![0f32; count.context("a resize of too many places")?];
+    let mut values = vec![0f32; count.ok_or_else(|| refusal::too_large("the places of a resize"))?];
     let taps = plan.indices.chunks_exact(plan.window).zip(plan.weights.chunks_exact(plan.window));
     for (row, (places, weights)) in taps.enumerate() {
         for (place, weight) in places.iter().zip(weights) {
@@ -389,7 +395,9 @@ fn lower_upsample(ctx: &mut LowerContext, node: &TypedNode, op: &NearestUpsample
     }
     for axis in scaled {
         let scale = op.scales[axis];
-        let len = shape[axis].to_usize().map_err(|_| anyhow!("an upsampling of a dynamic axis"))?;
+        let len = shape[axis]
+            .to_usize()
+            .map_err(|_| refusal::unknown_size("an upsampling of an axis of unknown size"))?;
         let places: Vec<usize> = (0..len * scale).map(|place| place / scale).collect();
         tensor = ctx.gather_places(&node.name, tensor, &mut shape, axis, &places)?;
     }

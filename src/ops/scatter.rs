@@ -80,7 +80,7 @@ impl Rows {
         let all = product(&data);
         ensure!(
             all.to_i64().is_ok_and(|n| n < 1 << 31) || all.to_i64().is_err(),
-            "a scatter into {all} elements"
+            refusal::too_large(format!("a scatter into {all} elements"))
         );
         let strides: Vec<TDim> = (0..depth).map(|axis| product(&over[axis + 1..])).collect();
         let strides = ctx.shape_tensor(&format!("{name}/strides"), &strides)?;
@@ -139,7 +139,7 @@ fn add_updates(ctx: &mut LowerContext, node: &TypedNode, places: &Places) -> Res
     let element = ctx.element(node.inputs[0])?;
     ensure!(
         matches!(element, ElementType::F32 | ElementType::I32 | ElementType::I64),
-        "a scatter that adds {element}"
+        refusal::of_type("a scatter that adds", element)
     );
     let shape = ctx.shape(node.inputs[0])?;
     let data = ctx.tensor(node.inputs[0])?;
@@ -155,7 +155,7 @@ fn add_updates(ctx: &mut LowerContext, node: &TypedNode, places: &Places) -> Res
 fn last_updates(ctx: &mut LowerContext, node: &TypedNode, places: &Places) -> Result<TensorId> {
     let element = match ctx.element(node.inputs[0])? {
         ElementType::F16 => ElementType::F32,
-        ElementType::String => bail!("a scatter of strings"),
+        ElementType::String => return Err(refusal::of_type("a scatter", "strings")),
         element => element,
     };
     let name = node.name.as_str();
@@ -198,7 +198,9 @@ fn reduce_updates(
     let element = match to {
         ElementType::F32 | ElementType::F16 => ElementType::F32,
         ElementType::I8 | ElementType::U8 | ElementType::I16 | ElementType::I32 => ElementType::I32,
-        element => bail!("a scatter that reduces {element} by {}", within.name()),
+        element => {
+            return Err(refusal::of_type(format!("a scatter by {}", within.name()), element));
+        }
     };
     let name = node.name.as_str();
     let shape = ctx.shape(node.inputs[0])?;

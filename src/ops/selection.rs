@@ -20,13 +20,13 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
 /// WHERE lists coordinates by rows, NonZero by columns.
 fn lower_non_zero(ctx: &mut LowerContext, node: &TypedNode) -> Result<()> {
     let shape = ctx.shape(node.inputs[0])?;
-    ensure!(!shape.is_empty(), "the places in a scalar");
+    ensure!(!shape.is_empty(), "the places in a scalar; Unsqueeze it first");
     let element = match ctx.element(node.inputs[0])? {
         ElementType::Bool => ElementType::Bool,
         ElementType::F32 | ElementType::F16 => ElementType::F32,
         ElementType::I64 => ElementType::I64,
         ElementType::I8 | ElementType::U8 | ElementType::I16 | ElementType::I32 => ElementType::I32,
-        element => bail!("where {element} are not zero"),
+        element => return Err(refusal::of_type("NonZero", element)),
     };
     let mut condition = ctx.tensor_as(node.inputs[0], element)?;
     if element != ElementType::Bool {
@@ -57,21 +57,34 @@ fn lower_non_max_suppression(
     let &[batches, classes, count] = ctx.known_shape(node.inputs[1])?.as_slice() else {
         bail!("scores of another rank than 3")
     };
-    ensure!(batches * classes <= MAX_PAIRS, "{batches} batches of {classes} classes");
-    ensure!(batches * classes > 0 && count > 0, "no boxes");
+    ensure!(
+        batches * classes <= MAX_PAIRS,
+        refusal::too_large(format!("{batches} batches of {classes} classes"))
+    );
+    ensure!(
+        batches * classes > 0 && count > 0,
+        "no boxes to select from; leave the op out of the graph"
+    );
     let fits = batches.checked_mul(classes).and_then(|n| n.checked_mul(count));
     let fits = fits.is_some_and(|n| n <= 1 << 24) && count <= 1 << 20;
-    ensure!(fits, "{count} boxes of {classes} classes");
-    let overlap = ctx.constant(node.inputs[3]).context("a computed overlap threshold")?;
+    ensure!(fits, refusal::too_large(format!("{count} boxes of {classes} classes")));
+    let overlap = ctx.constant(node.inputs[3]);
+    let overlap = overlap.ok_or_else(|| refusal::computed("an overlap threshold"))?;
     let overlap = overlap.cast_to_scalar::<f32>()?;
-    ensure!((0.0..1.0).contains(&overlap), "an overlap threshold of {overlap}");
+    ensure!(
+        (0.0..1.0).contains(&overlap),
+        "an overlap threshold of {overlap}; 0 to below 1 can be"
+    );
     let above = f32::from_bits(overlap.to_bits() + 1).max(f32::MIN_POSITIVE);
 
     let name = node.name.as_str();
     let most = match ctx.constant(node.inputs[2]).cloned() {
         Some(most) => {
             let most = most.cast_to_scalar::<i64>()?;
-            ensure!(most > 0, "at most {most} boxes of a class");
+            ensure!(
+                most > 0,
+                "at most {most} boxes of a class, which selects none; leave the op out of the graph"
+            );
             let most = i32::try_from(most.min(count as i64))?;
             ctx.add_i32_tensor(&format!("{name}/most"), &[], &[most])
         }

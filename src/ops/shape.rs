@@ -16,7 +16,7 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     }
     if node.op_is::<MultiBroadcastTo>() {
         let to = ctx.shape(OutletId::new(node.id, 0))?;
-        ensure!(to.len() <= 8, "a broadcast to rank {}; TFLite goes up to 8", to.len());
+        ensure!(to.len() <= 8, refusal::too_deep("a broadcast", to.len(), 8));
         let input = ctx.tensor(node.inputs[0])?;
         let target = ctx.shape_tensor(&format!("{}/shape", node.name), &to)?;
         return ctx.emit_result(node, LiteOp::BroadcastTo, &[input, target]).map(Some);

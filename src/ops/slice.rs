@@ -78,7 +78,7 @@ fn lower_slice(ctx: &mut LowerContext, node: &TypedNode, op: &Slice) -> Result<(
 }
 
 fn mask_of_all(rank: usize) -> Result<u32> {
-    ensure!(rank <= 8, "a slice of rank {rank}");
+    ensure!(rank <= 8, refusal::too_deep("a slice", rank, 8));
     Ok((1u32 << rank) - 1)
 }
 
@@ -99,7 +99,7 @@ fn lower_downsample(ctx: &mut LowerContext, node: &TypedNode, op: &Downsample) -
     let shape = ctx.shape(node.inputs[0])?;
     let input = ctx.tensor(node.inputs[0])?;
     let rank = shape.len();
-    ensure!(rank <= 5, "a strided slice of rank {rank}; TFLite takes up to 5");
+    ensure!(rank <= 5, refusal::too_deep("a strided slice", rank, 5));
     let mut begin = vec![0; rank];
     let mut strides = vec![1; rank];
     strides[op.axis] = i32::try_from(op.stride)?;

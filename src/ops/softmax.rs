@@ -10,7 +10,7 @@ use anyhow::bail;
 pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let Some(op) = node.op_as::<Softmax>() else { return Ok(None) };
     let to = ctx.element(node.inputs[0])?;
-    ensure!(matches!(to, ElementType::F32 | ElementType::F16), "softmax of {to}");
+    ensure!(matches!(to, ElementType::F32 | ElementType::F16), refusal::of_type("a softmax", to));
     let element = ElementType::F32;
     let lite = match op.kind {
         SoftmaxKind::Softmax => LiteOp::Softmax { beta: 1.0 },
@@ -29,7 +29,9 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
         ctx.bind(node, result);
         return Ok(Some(()));
     }
-    let &[axis] = op.axes.as_slice() else { bail!("softmax over the axes {:?}", op.axes) };
+    let &[axis] = op.axes.as_slice() else {
+        bail!("a softmax over the axes {:?}; Reshape them into one before it", op.axes)
+    };
     if axis + 1 == shape.len() {
         let result = ctx.emit(&node.name, lite, &[input], element, &shape);
         let result = ctx.cast(&node.name, result, to);

@@ -53,7 +53,10 @@ fn spreads(op: &Deconv, shape: &[TDim], result: &[TDim]) -> Result<Vec<Spread>> 
             in_range(kernel) && in_range(stride) && in_range(dilation) && adjustment < 1 << 15,
             "kernel {kernel}, stride {stride}, dilation {dilation}, output padding {adjustment}"
         );
-        ensure!(input != TDim::from(0), "a transposed convolution of an empty input");
+        ensure!(
+            input != TDim::from(0),
+            "a transposed convolution of an empty input; leave it out of the graph"
+        );
         let computed = spec
             .padding
             .compute_one_for_deconv(axis, &input, kernel, dilation, stride, adjustment)?;
@@ -99,7 +102,11 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode, op: &Deconv) -> Result<()
         _ => {
             let (x, shape) = spread_pixels(ctx, name, x, shape, &spreads)?;
             let kernel = ctx.constant(node.inputs[1]).cloned();
-            let kernel = kernel.context("computed weights with groups, dilation or three axes")?;
+            let kernel = kernel.ok_or_else(|| {
+                refusal::computed(
+                    "weights of a transposed convolution with groups, dilation or 3 axes",
+                )
+            })?;
             let weights = Weights::Value(mirrored(&kernel)?);
             let format = op.kernel_format;
             let kernel = Kernel { weights, format, group, inputs, outputs };

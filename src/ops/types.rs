@@ -16,7 +16,12 @@ pub fn element_type(datum: DatumType) -> Result<ElementType> {
         DatumType::Bool => ElementType::Bool,
         DatumType::String => ElementType::String,
         DatumType::TDim => ElementType::I64,
-        other => return Err(anyhow!("{other:?} has no TFLite type here")),
+        other => {
+            return Err(anyhow!(
+                "{} has no TFLite type here; export with float32 (or int32, int64, bool)",
+                format!("{other:?}").to_lowercase()
+            ));
+        }
     })
 }
 
@@ -68,7 +73,10 @@ pub fn dims(shape: &[TDim]) -> Vec<Dim> {
 /// A RESHAPE target: −1 for the one dimension that is not a number.
 pub fn reshape_target(shape: &[TDim]) -> Result<Vec<i32>> {
     let unknown = shape.iter().filter(|d| d.to_usize().is_err()).count();
-    ensure!(unknown <= 1, "a reshape to {shape:?} has {unknown} unknown dimensions");
+    ensure!(
+        unknown <= 1,
+        refusal::unknown_size(format!("a reshape to {shape:?} has {unknown} unknown dimensions"))
+    );
     shape
         .iter()
         .map(|d| match d.to_i64() {

@@ -132,7 +132,10 @@ pub fn windows(spec: &PoolSpec, shape: &[TDim]) -> Result<Vec<Window>> {
         let mut window = Window::valid(kernel, stride, dilation);
         match shape[first + axis].to_usize() {
             Ok(input) => {
-                ensure!(input > 0 && input < largest, "a spatial axis of size {input}");
+                ensure!(
+                    input > 0 && input < largest,
+                    "a spatial axis of size {input}; it must be at least 1 and below 2^31"
+                );
                 let computed = spec.padding.compute_one(axis, &input, kernel, dilation, stride);
                 let output = computed.convoluted;
                 // what windows of a ceil_mode may reach past the padding
@@ -143,7 +146,7 @@ pub fn windows(spec: &PoolSpec, shape: &[TDim]) -> Result<Vec<Window>> {
                 let padded = input + computed.pad_before + computed.pad_after;
                 ensure!(
                     output > 0 && field <= padded + spare,
-                    "a kernel of {field} is larger than the padded input {padded}"
+                    "a kernel of {field} is larger than the padded input {padded}; give the model a larger input size"
                 );
                 let reach = (output - 1) * stride + field;
                 ensure_placed(&spec.padding, input.saturating_sub(reach))?;
@@ -166,12 +169,16 @@ pub fn windows(spec: &PoolSpec, shape: &[TDim]) -> Result<Vec<Window>> {
                 PaddingSpec::SameLower => {
                     ensure!(
                         stride == 1 && field % 2 == 1,
-                        "SAME_LOWER padding of a spatial axis of unknown size"
+                        refusal::unknown_size(
+                            "SAME_LOWER padding of a spatial axis of unknown size"
+                        )
                     );
                     window.same = true;
                 }
                 PaddingSpec::ExplicitOnnxPool(..) => {
-                    return Err(anyhow!("ceil_mode over a spatial axis of unknown size"));
+                    return Err(refusal::unknown_size(
+                        "ceil_mode over a spatial axis of unknown size",
+                    ));
                 }
             },
         }
@@ -187,7 +194,10 @@ pub fn windows(spec: &PoolSpec, shape: &[TDim]) -> Result<Vec<Window>> {
 /// some at either end.
 fn ensure_placed(padding: &PaddingSpec, left_out: usize) -> Result<()> {
     let same = matches!(padding, PaddingSpec::SameUpper | PaddingSpec::SameLower);
-    ensure!(!same || left_out < 2, "SAME padding of windows that leave {left_out} pixels out");
+    ensure!(
+        !same || left_out < 2,
+        "SAME padding of windows that leave {left_out} pixels out; export with explicit pads"
+    );
     Ok(())
 }
 
@@ -217,7 +227,10 @@ pub fn pad(
     if windows.iter().all(Window::is_valid) {
         return Ok(x);
     }
-    ensure!(!windows.iter().any(|w| w.same), "SAME padding of a spatial axis of unknown size");
+    ensure!(
+        !windows.iter().any(|w| w.same),
+        refusal::unknown_size("SAME padding of a spatial axis of unknown size")
+    );
     let mut paddings = vec![0i32; 2 * shape.len()];
     for (axis, window) in (1..).zip(windows) {
         paddings[2 * axis] = i32::try_from(window.before)?;

@@ -131,7 +131,7 @@ fn check(proto: &pb::ModelProto, weights: &Weights) -> Result<()> {
     let is_default = |n: &pb::NodeProto| n.domain.is_empty() || n.domain == "ai.onnx";
     ensure!(
         version > 0 || proto.ir_version < 3 || !graph.node.iter().any(is_default),
-        "the model does not say which opset its ops are of"
+        "the model does not say which opset its ops are of; export it again with an opset_import"
     );
     let unsupported = unsupported_ops(proto);
     if !unsupported.is_empty() {
@@ -168,9 +168,12 @@ fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
         if local.contains(&(node.domain.as_str(), node.op_type.as_str())) {
             Some("functions defined inside the model are not supported; inline them".to_string())
         } else if !KNOWN_DOMAINS.contains(&node.domain.as_str()) {
-            Some(format!("custom domain '{}'", node.domain))
+            Some(format!("custom domain '{}'; export it as standard ONNX ops", node.domain))
         } else if !registry.contains_key(&node.op_type) {
-            Some("no implementation in the runtime".to_string())
+            let way_out = "export it as simpler ops, or end the model before it";
+            Some(format!("no implementation in the runtime; {way_out}"))
+        } else if trains(node) {
+            Some("training mode; export the model for inference".to_string())
         } else {
             None
         }
@@ -180,6 +183,12 @@ fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
         walk(graph, &reason, &mut found);
     }
     found
+}
+
+/// Whether a normalization takes the mean and variance of what it is given: tract takes those it was trained to.
+fn trains(node: &pb::NodeProto) -> bool {
+    let training = |a: &pb::AttributeProto| a.name == "training_mode" && a.i != 0;
+    node.op_type == "BatchNormalization" && node.attribute.iter().any(training)
 }
 
 pub(super) fn node_name(node: &pb::NodeProto) -> &str {
@@ -554,11 +563,12 @@ fn load_decluttered(
     let folder = folder.and_then(|f| f.to_str()).map(str::to_string);
     guard::with_allowance("loading the graph", Allowance::for_bytes(size), move || {
         let proto = weights::as_inputs(&file.proto, &file.weights);
-        let mut parsed = framework().parse(&proto, folder.as_deref())?;
-        weights::put_back(&mut parsed.model, &file.weights)?;
         let graph = proto.graph.as_ref().context("no graph")?;
+        let parsed = framework().parse(&proto, folder.as_deref());
+        let mut parsed = parsed.map_err(|e| with_way_out(e, graph))?;
+        weights::put_back(&mut parsed.model, &file.weights)?;
         let outputs = graph.output.iter().map(|o| o.name.clone()).collect();
-        let mut model = parsed.model.into_typed()?;
+        let mut model = parsed.model.into_typed().map_err(|e| with_way_out(e, graph))?;
         mend::mend(&mut model)?;
         number_outputs(&mut model, graph)?;
         declutter(&mut model)?;
@@ -566,6 +576,20 @@ fn load_decluttered(
             model.input_outlets()?.iter().map(|o| model.node(o.node).name.clone()).collect();
         Ok(Loaded { model, inputs, outputs })
     })
+}
+
+/// An error of tract's with the node that it names and what helps most often.
+fn with_way_out(error: ::anyhow::Error, graph: &pb::GraphProto) -> ::anyhow::Error {
+    let text = format!("{error:#}");
+    let words: HashSet<&str> = text.split([' ', '"', ':', ',']).collect();
+    let named = graph.node.iter().find(|n| words.contains(node_name(n)));
+    let Some(node) = named.filter(|n| !node_name(n).is_empty()) else { return error };
+    error.context(format!(
+        "node '{}' ({}) cannot be loaded; make its shapes and parameters constants when exporting, or give \
+         open dimensions sizes with --set NAME=N",
+        node_name(node),
+        node.op_type
+    ))
 }
 
 /// A graph as tract first types it, and which of its outlets each value of the file became.

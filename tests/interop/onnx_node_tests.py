@@ -71,7 +71,7 @@ SHAPE_ONLY = frozenset({"Shape", "Size", "EyeLike", "RandomUniformLike", "Random
 # What mlctl says when the ONNX file does not become a TypedModel: tract's words, and those of mlctl's door to it.
 NOT_LOADED = re.compile(
     r"no implementation in the runtime|custom domain|functions defined inside|newer than this mlctl knows|Translating node|translating to fact"
-    r"|Failed analyse|Building node|Translating proto|Unknown DatumType|unknown enumeration value|not typed"
+    r"|Failed analyse|Building node|Translating proto|Unknown DatumType|unknown enumeration value|not typed|training mode"
 )
 
 TOO_NEW = re.compile(r"newest known: opset (\d+), IR (\d+)")

@@ -25,7 +25,16 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     }
     if let Some(op) = node.op_as::<array::GatherNd>() {
         let x = ctx.tensor(node.inputs[0])?;
-        let places = slice_places(ctx, node, op.batch_dims)?;
+        let indices = ctx.shape(node.inputs[1])?;
+        if op.batch_dims > 0 && indices.last() == Some(&TDim::from(1)) {
+            let places = slice_places(ctx, node, op.batch_dims, false)?;
+            let name = format!("{}/places", node.name);
+            let places = ctx.reshape(&name, places, &indices, &indices[..indices.len() - 1])?;
+            let batch = i32::try_from(op.batch_dims)?;
+            let lite = LiteOp::Gather { axis: batch, batch_dims: batch };
+            return ctx.emit_result(node, lite, &[x, places]).map(Some);
+        }
+        let places = slice_places(ctx, node, op.batch_dims, true)?;
         return ctx.emit_result(node, LiteOp::GatherNd, &[x, places]).map(Some);
     }
     if let Some(op) = node.op_as::<array::OneHot>() {
@@ -99,8 +108,13 @@ fn coordinates(
     Ok(ctx.add_i32_tensor(&format!("{name}/grid"), &dims, &values))
 }
 
-/// int32 coordinates for GATHER_ND: of no batch axes, none negative.
-fn slice_places(ctx: &mut LowerContext, node: &TypedNode, batch_dims: usize) -> Result<TensorId> {
+/// int32 coordinates, none negative; with those of the batch axes before them for GATHER_ND.
+fn slice_places(
+    ctx: &mut LowerContext,
+    node: &TypedNode,
+    batch_dims: usize,
+    with_batch: bool,
+) -> Result<TensorId> {
     let name = format!("{}/places", node.name);
     let dims = ctx.shape(node.inputs[1])?;
     let depth = dims.last().context("indices of no axis")?.to_usize()?;
@@ -110,7 +124,7 @@ fn slice_places(ctx: &mut LowerContext, node: &TypedNode, batch_dims: usize) -> 
     let lengths = ctx.shape_tensor(&format!("{name}/lengths"), lengths)?;
     let mut chain = Chain::new(ctx, &name, ElementType::I32, &dims);
     let places = chain.binary(BinaryOp::FloorMod, raw, lengths);
-    if batch_dims == 0 {
+    if batch_dims == 0 || !with_batch {
         return Ok(places);
     }
     let shape = ctx.known_shape(node.inputs[1])?;

@@ -146,7 +146,7 @@ fn product(
     let inner = volume(&roles.inner, &of_left);
 
     let to = ctx.element(OutletId::new(node.id, 0))?;
-    ensure!(matches!(to, ElementType::F32 | ElementType::F16), "einsum of {to}");
+    ensure!(matches!(to, ElementType::F32 | ElementType::F16), refusal::of_type("a product", to));
     let element = ElementType::F32;
     let constant = ctx.constant(right).cloned().filter(|_| roles.batch.is_empty());
     let order = |parts: [&[Axis]; 3], place: fn(&Axis) -> Option<usize>| -> Vec<usize> {

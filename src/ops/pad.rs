@@ -62,8 +62,13 @@ fn repeat_edges(ctx: &mut LowerContext, node: &TypedNode, op: &Pad) -> Result<()
 
 pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
     let name = ctx.output_name(node);
-    let x = ctx.input(node, 0)?;
+    let mut x = ctx.input(node, 0)?;
     let shape = ctx.shape(x)?;
+    // tract pads numbers alone
+    let of_bools = ctx.model.outlet_fact(x)?.datum_type == DatumType::Bool;
+    if of_bools {
+        x = ctx.cast(&format!("{name}/numbers"), x, DatumType::U8)?;
+    }
     let rows: Vec<usize> = ctx
         .i32_input(node, 1)?
         .into_iter()
@@ -85,7 +90,11 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
                     let value = ctx.model.outlet_fact(outlet)?.konst.clone();
                     let value = value.with_context(|| format!("'{name}': a computed value"))?;
                     ensure!(value.len() == 1, "'{name}': a value of {} elements", value.len());
-                    value.as_ref().clone().into_shape(&[])?.into_arc_tensor()
+                    let value = value.as_ref().clone().into_shape(&[])?;
+                    match of_bools {
+                        true => value.cast_to_dt(DatumType::U8)?.into_owned().into_arc_tensor(),
+                        false => value.into_arc_tensor(),
+                    }
                 }
             };
             ctx.wire(name, Pad::new(pads, PadMode::Constant(value)), &[x])?
@@ -109,6 +118,7 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
         }
         other => bail!("{} does not pad", other.name()),
     };
+    let wire = if of_bools { ctx.cast(name, wire, DatumType::Bool)? } else { wire };
     ctx.finish(node, wire)
 }
 

@@ -143,8 +143,15 @@ fn lower_topk(ctx: &mut LowerContext, node: &TypedNode, op: &Topk) -> Result<()>
     );
     let shape = ctx.shape(node.inputs[0])?;
     let result_shape = ctx.shape(OutletId::new(node.id, 0))?;
-    let k = ctx.constant(node.inputs[1]).context("a computed k")?.cast_to_scalar::<i64>()?;
-    let k = ctx.add_i32_tensor(&format!("{}/k", node.name), &[], &[i32::try_from(k)?]);
+    let name = format!("{}/k", node.name);
+    let k = match ctx.constant(node.inputs[1]).cloned() {
+        Some(k) => ctx.add_i32_tensor(&name, &[], &[i32::try_from(k.cast_to_scalar::<i64>()?)?]),
+        None => {
+            let given = ctx.tensor_as(node.inputs[1], ElementType::I32)?;
+            let from = ctx.shape(node.inputs[1])?;
+            ctx.reshape(&name, given, &from, &[])?
+        }
+    };
     let mut x = ctx.tensor(node.inputs[0])?;
     if !op.largest {
         x = Chain::new(ctx, &format!("{}/negative", node.name), element, &shape)
@@ -188,12 +195,22 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             let x = ctx.input(node, 0)?;
             let rank = ctx.shape(x)?.len();
             ensure!(rank > 0, "'{name}': the largest of a scalar");
-            let values = ctx.i32_input(node, 1)?;
-            let &[k] = values.as_slice() else { bail!("'{name}': {} values of k", values.len()) };
-            let fixed = tract::tensor0(i64::from(k)).into_arc_tensor();
-            let fixed = ctx.add_constant(&format!("{name}/k"), fixed)?;
-            let op = Topk::new(rank - 1, true, TDim::from(k));
-            let found = ctx.wire_all(name, op, &[x, fixed])?;
+            let k = ctx.input(node, 1)?;
+            let is_one = ctx.model.outlet_fact(k)?.shape.volume() == TDim::from(1);
+            ensure!(is_one, "'{name}': several values of k");
+            let constant = ctx.model.outlet_fact(k)?.konst.clone();
+            let (k, len) = match constant {
+                Some(value) => {
+                    let value = value.cast_to_scalar::<i64>()?;
+                    let fixed = tract::tensor0(value).into_arc_tensor();
+                    (ctx.add_constant(&format!("{name}/k"), fixed)?, TDim::from(value))
+                }
+                None => {
+                    let k = ctx.cast(&format!("{name}/k"), k, DatumType::I64)?;
+                    (k, ctx.model.symbols.new_with_prefix("k").into())
+                }
+            };
+            let found = ctx.wire_all(name, Topk::new(rank - 1, true, len), &[x, k])?;
             let indices = ctx.cast(name, found[1], DatumType::I32)?;
             ctx.finish_all(node, &[found[0], indices])
         }

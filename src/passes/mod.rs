@@ -1,6 +1,7 @@
 //! Rewrites of a lite graph that keep its meaning and make it smaller or faster.
 
 mod activations;
+mod blocks;
 mod earlier;
 mod ends;
 mod fuse;
@@ -17,11 +18,13 @@ use crate::graph::{Model, Subgraph};
 type Pass = fn(&mut Subgraph);
 
 /// In this order:
-const PASSES: [Pass; 21] = [
+const PASSES: [Pass; 22] = [
     // first: what is read once is easier to rewrite
     share::share_equal_nodes,
     // before transposes: an axis that goes and comes back is not in their way
     fuse::merge_reshapes,
+    // before transposes: they come between the ops that move a block
+    blocks::moved_blocks_into_one_op,
     // before activations that are several ops: their clamps are one op
     fuse::clamp_into_activation,
     // before transposes: they come between the ops of one activation

@@ -81,8 +81,27 @@ def cases():
         scales = [onnx.numpy_helper.from_array(np.float32([1, 1, 2, 1.5]), "scales")]
         nodes = [("Resize", ["x", "", "scales"], {"mode": mode, "coordinate_transformation_mode": how, "nearest_mode": "floor"}, 1)]
         yield f"Resize {mode} {how}", (nodes, {"x": (FLOAT, wide)}, scales, FLOAT)
-    yield "DepthToSpace", image("DepthToSpace", shape=("N", 8, 3, 2), blocksize=2)
+    for shape in [("N", 18, 3, 2), (1, 18, 3, 2), (2, 9, 1, 1)]:
+        for mode in ["DCR", "CRD"]:
+            yield f"DepthToSpace {mode} {shape}", image("DepthToSpace", shape=shape, blocksize=3, mode=mode)
     yield "SpaceToDepth", image("SpaceToDepth", blocksize=2)
+    for mode in ["constant", "reflect", "edge", "wrap"]:
+        pads = constant("pads", [0, 1, 2, 0, 0, 3])
+        yield f"Pad bool {mode}", image("Pad", [pads], out=BOOL, shape=("N", 3, 4), kind=BOOL, mode=mode)
+    true = constant("value", True, np.bool_)
+    yield "Pad bool with true", image("Pad", [constant("pads", [0, 1, 2, 0, -1, 3]), true], out=BOOL, shape=(2, 3, 4), kind=BOOL)
+    for depth in (1, 2):
+        indices = constant("indices", np.random.default_rng(0).integers(0, 3, (2, 2, depth)))
+        yield f"GatherND of batches, depth {depth}", image("GatherND", [indices], shape=(2, 3, 4), batch_dims=1)
+    for shape in [("N", 3, 4), ("N", 5)]:
+        nodes = [("Mod", ["y", "three"], {}, 1), ("GatherND", ["x", "h0"], {"batch_dims": 1}, 1)]
+        given = {"x": (FLOAT, shape), "y": (INT64, ("N", 2, 1))}
+        yield f"GatherND of a dynamic batch {shape}", (nodes, given, [constant("three", 3)], FLOAT)
+    largest = [("Abs", ["y"], {}, 1), ("Mod", ["h0", "three"], {}, 1), ("Add", ["h1", "one"], {}, 1)]
+    for axis, direction in [(1, 1), (0, 1), (1, 0)]:
+        nodes = [*largest, ("TopK", ["x", "h2"], {"axis": axis, "largest": direction}, 2)]
+        given = {"x": (FLOAT, (5, 4)), "y": (INT64, (1,))}
+        yield f"TopK of a computed k, axis {axis}, largest {direction}", (nodes, given, [constant("three", 3), constant("one", 1)], [FLOAT, INT64])
     yield "MatMul batched", pair("MatMul", ("N", 3, 4), ("N", 4, 5))
     yield "TopK", image("TopK", [constant("k", [2])], outputs=2, axis=2, out=[FLOAT, INT64])
     shape_nodes = [("Shape", ["x"], {}, 1), ("Gather", ["h0", "zero"], {"axis": 0}, 1), ("Unsqueeze", ["h1", "first"], {}, 1)]

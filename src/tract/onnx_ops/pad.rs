@@ -4,6 +4,7 @@
 
 use super::*;
 use tract_core::ops::array::{Pad as TypedPad, PadMode, Slice as TypedSlice, TypedConcat};
+use tract_core::ops::cast::cast;
 use tract_core::ops::identity::Identity;
 use tract_onnx::model::optional_inputs;
 use tract_onnx::tract_hir::ops::expandable::{Expansion, expand};
@@ -119,6 +120,9 @@ impl Expansion for Pad {
     ) -> TractResult<TVec<OutletId>> {
         let fact = model.outlet_fact(inputs[0])?;
         let (rank, element) = (fact.rank(), fact.datum_type);
+        if element == bool::datum_type() {
+            return self.wire_bools(prefix, model, inputs);
+        }
         let constant = |model: &TypedModel, input: usize, what: &str| {
             let value = model.outlet_fact(inputs[input])?.konst.clone();
             value.with_context(|| format!("padding: computed {what}"))
@@ -159,6 +163,24 @@ impl Expansion for Pad {
             }
         };
         model.wire_node(prefix, TypedPad { mode, pads }, &[wire])
+    }
+}
+
+impl Pad {
+    /// As bytes: tract pads numbers alone.
+    fn wire_bools(
+        &self,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        let mut numbers: TVec<OutletId> = inputs.into();
+        for place in std::iter::once(0).chain(self.value) {
+            let name = format!("{prefix}.number-{place}");
+            numbers[place] = model.wire_node(name, cast(u8::datum_type()), &[inputs[place]])?[0];
+        }
+        let padded = self.wire(&format!("{prefix}.numbers"), model, &numbers)?;
+        model.wire_node(prefix, cast(bool::datum_type()), &padded)
     }
 }
 

@@ -100,6 +100,9 @@ GRAPHS = {
     "finding_celu": ("float[3,3] x", "float[3,3] y", "a = Celu<alpha=3.0>(x) y = Celu<alpha=4.0>(a)"),
     "finding_scalar_index": ("float[3] x, float z", "float[3] y", "y = GatherND(x, z)"),
     "finding_axis_past_rank": ("float[1,5] x, int64[1,2] i, float[1,2] u", "float[1,5] y", "y = ScatterElements<axis=17>(x, i, u)"),
+    "finding_pool_of_a_row": ("float x", "float[1] y", "l = Constant<value_float=5.0>() d = Constant<value_float=1.0>() r = Range(x, l, d) y = AveragePool<kernel_shape=[3,3], pads=[2,2,2,2]>(r)"),
+    "finding_batch_norm_of_a_row": ("float[3] x", "float[3] y", "y = BatchNormalization(x, k3, k3b, k3c, k3d)"),
+    "finding_number_behind_identity": ("float[3] x", "float[3] y", "m = Constant<value = bool[0] {}>() i = Identity(m) r = Constant<value_float=0.5>() y = Dropout(x, r, i)"),
     "finding_remainder_by_zero": ("int32[64] x, int32[64] z", "int32[64] y", "y = Mod<fmod=1>(x, z)"),
     "finding_endless_loop": (
         "int32[2] x", "int32[2] y",

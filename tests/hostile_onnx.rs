@@ -477,6 +477,68 @@ fn axes_past_the_rank() {
     ]);
 }
 
+/// tract reads a number where a tensor has none.
+#[test]
+fn numbers_from_tensors_without_elements() {
+    let none = || pb::TensorProto { dims: vec![0], int64_data: vec![], ..i64s("none", &[]) };
+    let one = |name: &str| scalar(f32s(name, &[], &[1.0]));
+    let hidden = |op: &str, inputs: &[&str]| {
+        let nodes = vec![node("Identity", &["none"], &["n"]), node(op, inputs, &["y"])];
+        row(vec![none(), one("one"), scalar(i64s("three", &[3]))], nodes)
+    };
+    let cut = |op: &str, inputs: &[&str]| {
+        let slice = node("Slice", &["k", "zero", "e"], &["n"]);
+        let ends = vec![floats("x", &[1, 4]), value("e", DataType::Int64, &[1])];
+        let constants = vec![i64s("k", &[1, 1]), i64s("zero", &[0])];
+        model(ends, constants, vec![slice, node(op, inputs, &["y"])], vec![floats("y", &[])])
+    };
+    check(vec![
+        ("the axis of a sum", hidden("CumSum", &["x", "n"]), Error("node_y")),
+        ("the largest", hidden("TopK", &["x", "n"]), Error("node_y")),
+        ("a range", hidden("Range", &["n", "three", "three"]), Error("node_y")),
+        ("a bound", hidden("Clip", &["x", "n"]), Error("node_y")),
+        ("a bound behind none", hidden("Clip", &["x", "", "n"]), Error("node_y")),
+        ("a diagonal", hidden("Trilu", &["x", "n"]), Error("node_y")),
+        ("a depth", hidden("OneHot", &["x", "n", "x"]), Error("node_y")),
+        ("a fill", hidden("Pad", &["x", "three", "n"]), Error("node_y")),
+        ("training or not", hidden("Dropout", &["x", "one", "n"]), Error("node_y")),
+        ("indices without an axis", hidden("GatherND", &["x", "three"]), Error("node_y")),
+        ("as many as there are at run time", cut("TopK", &["x", "n"]), Error("node_y")),
+    ]);
+}
+
+/// tract reads outside of shapes that are too short for a window, or for channels.
+#[test]
+fn windows_over_too_few_axes() {
+    let weights = |dims: &[i64]| f32s("w", dims, &vec![0.1; dims.iter().product::<i64>() as usize]);
+    let number = |name: &str, v| scalar(f32s(name, &[], &[v]));
+    let given = |dims: &[i64], n: pb::NodeProto| {
+        model(vec![floats("x", dims)], vec![weights(&[4])], vec![n], vec![floats("y", &[])])
+    };
+    let ranged = |n: pb::NodeProto| {
+        let range = node("Range", &["x", "b", "d"], &["r"]);
+        let constants = vec![number("b", 5.0), number("d", 1.0), weights(&[1])];
+        model(vec![floats("x", &[])], constants, vec![range, n], vec![floats("y", &[])])
+    };
+    let pool = |op: &str, from: &str| ints(node(op, &[from], &["y"]), "kernel_shape", &[2, 2]);
+    let conv = |from: &str| node("Conv", &[from, "w"], &["y"]);
+    let norm = node("BatchNormalization", &["x", "w", "w", "w", "w"], &["y"]);
+    let short = |n: pb::NodeProto| ints(n, "strides", &[2]);
+    check(vec![
+        ("average of a row", ranged(pool("AveragePool", "r")), Error("node_y")),
+        ("maximum of a row", ranged(pool("MaxPool", "r")), Error("node_y")),
+        ("power of a row", ranged(pool("LpPool", "r")), Error("node_y")),
+        ("convolution of a row", ranged(conv("r")), Error("node_y")),
+        ("convolution of one axis", given(&[4], conv("x")), Error("node_y")),
+        ("average of a number", given(&[], pool("AveragePool", "x")), Error("node_y")),
+        ("average of two axes", given(&[3, 4], pool("AveragePool", "x")), Error("node_y")),
+        ("average of three axes", given(&[1, 3, 4], pool("AveragePool", "x")), Error("of rank 3")),
+        ("maximum of five", given(&[1, 1, 2, 3, 4], pool("MaxPool", "x")), Error("of rank 5")),
+        ("strides for one", given(&[1, 1, 3, 4], short(pool("MaxPool", "x"))), Error("node_y")),
+        ("channels of a row", given(&[4], norm), Error("node_y")),
+    ]);
+}
+
 /// x `[1, 4]` goes through loops and branches that lack what they need, or do not end.
 #[test]
 fn loops_and_branches() {

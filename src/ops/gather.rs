@@ -209,6 +209,10 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
         LiteOp::Range => {
             let mut inputs: Vec<OutletId> =
                 (0..3).map(|i| ctx.input(node, i)).collect::<Result<_>>()?;
+            for &input in &inputs {
+                let numbers = ctx.shape(input)?.iter().product::<TDim>();
+                ensure!(numbers == TDim::from(1), "'{name}': a range of {numbers} numbers");
+            }
             ctx.unify(name, &mut inputs)?;
             let len = ctx.model.symbols.new_with_prefix("range");
             let mut wire = ctx.wire(name, array::Range::new(len.into()), &inputs)?;

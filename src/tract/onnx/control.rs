@@ -245,7 +245,9 @@ impl Control {
                     build_loop(symbols, given, *states, [2, 1], |f| typed(body, f))?;
                 let condition = *model.outputs.first().context("a body without a condition")?;
                 let value = model.outlet_fact(condition)?.konst.clone();
-                let is_true = |value: &Arc<Tensor>| value.cast_to_scalar::<bool>().unwrap_or(false);
+                let is_true = |value: &Arc<Tensor>| {
+                    value.len() == 1 && value.cast_to_scalar::<bool>().unwrap_or(false)
+                };
                 let starts = !*has_condition
                     || facts[*has_count as usize].konst.as_ref().is_some_and(is_true);
                 let stays = value.as_ref().is_some_and(is_true) || condition == model.inputs[1];

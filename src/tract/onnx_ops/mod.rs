@@ -1,6 +1,7 @@
 //! ONNX operators that tract lacks or takes for something else, built for its registry.
 
 mod cast;
+mod checked;
 mod compress;
 mod conv_transpose;
 mod pad;
@@ -8,6 +9,7 @@ mod pool;
 mod slice;
 mod upsample;
 
+pub use checked::check_inputs;
 pub use pool::MaxPoolIndices;
 
 use super::*;

@@ -23,10 +23,10 @@ impl EvalOp for BestBoxes {
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let (boxes, scores) = (values(&inputs[0])?, values(&inputs[1])?);
         ensure!(boxes.len() == scores.len().saturating_mul(4), "{} numbers of boxes", boxes.len());
-        let most = usize::try_from(inputs[2].cast_to_scalar::<i64>()?)?;
+        let most = usize::try_from(number::<i64>(&inputs[2])?)?;
         ensure!(most <= MOST_INDICES, "{most} indices");
-        let overlap = inputs[3].cast_to_scalar::<f32>()?;
-        let threshold = inputs[4].cast_to_scalar::<f32>()?;
+        let overlap = number::<f32>(&inputs[3])?;
+        let threshold = number::<f32>(&inputs[4])?;
         let corners = boxes.as_chunks::<4>().0;
         let mut order: Vec<usize> = (0..scores.len()).filter(|&i| scores[i] > threshold).collect();
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));

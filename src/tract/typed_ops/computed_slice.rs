@@ -25,8 +25,8 @@ impl EvalOp for ComputedSlice {
     tract_core::op_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let start = inputs[1].cast_to_scalar::<i64>()?;
-        let end = inputs[2].cast_to_scalar::<i64>()?;
+        let start = number::<i64>(&inputs[1])?;
+        let end = number::<i64>(&inputs[2])?;
         let len = inputs[0].shape().get(self.axis).copied().unwrap_or(0);
         let (Ok(start), Ok(end)) = (usize::try_from(start), usize::try_from(end)) else {
             bail!("a slice from {start} to {end}")

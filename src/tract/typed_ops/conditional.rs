@@ -53,7 +53,7 @@ impl EvalOp for If {
     tract_core::not_out_of_plan!();
 
     fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let branch = if inputs[0].cast_to_scalar::<bool>()? { 0 } else { 1 };
+        let branch = if number::<bool>(&inputs[0])? { 0 } else { 1 };
         let given = self.reads[branch].iter().map(|&i| inputs[i].clone()).collect();
         run(&mut self.branches[branch].start()?, ctx.symbols, given)
     }

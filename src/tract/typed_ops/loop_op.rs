@@ -41,11 +41,11 @@ impl EvalOp for Loop {
         let mut inputs = inputs.into_iter();
         let mut next = || inputs.next().context("an input of a loop is missing");
         let mut limit = match self.has_count {
-            true => next()?.cast_to_scalar::<i64>()?,
+            true => next().and_then(|n| number::<i64>(&n))?,
             false => i64::MAX,
         };
         let mut goes_on = match self.has_condition {
-            true => next()?.cast_to_scalar::<bool>()?,
+            true => next().and_then(|n| number::<bool>(&n))?,
             false => true,
         };
         let mut states: TVec<TValue> =
@@ -78,7 +78,7 @@ impl EvalOp for Loop {
             let mut results = run(&mut body, ctx.symbols, given)?.into_iter();
             if self.counted {
                 let condition = results.next().context("no condition")?;
-                goes_on = condition.cast_to_scalar::<bool>()?;
+                goes_on = number::<bool>(&condition)?;
             }
             states.extend(results.by_ref().take(self.states));
             for (all, value) in stacked.iter_mut().zip(results) {

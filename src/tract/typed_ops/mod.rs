@@ -43,6 +43,12 @@ fn values(tensor: &Tensor) -> TractResult<&[f32]> {
     tensor.try_as_plain_ram()?.as_slice::<f32>()
 }
 
+/// The one number of a tensor; tract reads it without looking whether there is one.
+fn number<T: Datum + Copy>(tensor: &Tensor) -> TractResult<T> {
+    ensure!(tensor.len() == 1, "{} values where one number is needed", tensor.len());
+    tensor.cast_to_scalar::<T>()
+}
+
 /// A float32 tensor of `shape` made by `fill`, which sees zeros.
 fn filled(
     shape: &[usize],

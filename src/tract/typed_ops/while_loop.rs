@@ -29,7 +29,7 @@ impl EvalOp for While {
         loop {
             check_turn(&states, 0)?;
             let goes_on = run(&mut condition, ctx.symbols, states.clone())?;
-            if !goes_on[0].cast_to_scalar::<bool>()? {
+            if !number::<bool>(&goes_on[0])? {
                 return Ok(states);
             }
             states = run(&mut body, ctx.symbols, states)?;

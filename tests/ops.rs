@@ -969,7 +969,7 @@ enum Judge {
     /// ONNX ops that become it: tests/interop/check_onnx_ops.py, check_onnx_recurrent.py and the ONNX backend's
     /// node tests.
     Onnx,
-    /// Files of quantized nets: tests/quantized_nets.rs, tests/interop/check_quantized_nets.py.
+    /// tests/quantized_ops.rs.
     Quantized,
     /// It has no meaning here.
     Nobody,

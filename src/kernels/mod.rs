@@ -18,8 +18,12 @@ mod gemm_portable;
 mod gemm_scalar;
 mod gemm_tile;
 mod instruction_set;
+mod interpolation;
 mod matrix;
 mod prefetch;
+mod quantized;
+#[cfg(target_arch = "x86_64")]
+mod quantized_vnni;
 mod reorder;
 mod sgd;
 mod softmax;
@@ -35,8 +39,13 @@ pub use gemm::{Activation, Epilogue, gemm, gemm_packed, gemm_packed_columns};
 pub use gemm_pack::PackedB;
 pub use gemm_scalar::f32_gemm_scalar;
 pub use instruction_set::{InstructionSet, instruction_set};
+pub use interpolation::Interpolation;
 pub use matrix::{Matrix, MatrixMut};
 pub use prefetch::prefetch;
+pub use quantized::{
+    ByteScaling, ByteSum, PackedFilters, add_bytes, add_bytes_to, centre_bytes, depthwise_sums,
+    flip_bytes, fold_largest, has_byte_products, i16_products, multiply_rows, scale_to_bytes,
+};
 pub use reorder::reorder;
 pub use sgd::{momentum_step, nesterov_step, sgd_step};
 pub use softmax::{softmax_cross_entropy, softmax_rows};

@@ -386,12 +386,15 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         LiteOp::PRelu => TfliteOp::new(BuiltinOperator::PRELU, 1, BuiltinOptions::None),
         LiteOp::LeakyRelu { alpha } => TfliteOp::new(
             BuiltinOperator::LEAKY_RELU,
-            1,
+            version_of(input_element(graph, node, 0), &[(ElementType::I16, 2)]),
             BuiltinOptions::LeakyRelu(LeakyReluOptions { alpha: *alpha }),
         ),
         LiteOp::Gelu { approximate } => TfliteOp::new(
             BuiltinOperator::GELU,
-            1,
+            version_of(
+                input_element(graph, node, 0),
+                &[(ElementType::I8, 2), (ElementType::U8, 2)],
+            ),
             BuiltinOptions::Gelu(GeluOptions { approximate: *approximate }),
         ),
         LiteOp::Unary(op) => {
@@ -420,8 +423,18 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
                 UnaryOp::HardSwish => (BuiltinOperator::HARD_SWISH, BuiltinOptions::HardSwish),
             };
             let element = input_element(graph, node, 0);
+            use ElementType::{I8, I16, U8};
             let version = match op {
-                UnaryOp::Abs => version_of(element, &[(ElementType::I32, 5)]),
+                UnaryOp::Abs => {
+                    version_of(element, &[(ElementType::I32, 5), (I16, 3), (I8, 2), (U8, 2)])
+                }
+                UnaryOp::Relu => version_of(element, &[(I16, 3), (I8, 2), (U8, 2)]),
+                UnaryOp::Relu6 | UnaryOp::Rsqrt | UnaryOp::Tanh | UnaryOp::Logistic => {
+                    version_of(element, &[(I16, 3), (I8, 2)])
+                }
+                UnaryOp::Exp | UnaryOp::Log | UnaryOp::Sqrt => {
+                    version_of(element, &[(I16, 2), (I8, 2)])
+                }
                 UnaryOp::Sign => version_of(element, &[(ElementType::I32, 2)]),
                 _ => 1,
             };

@@ -586,6 +586,7 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
             let version = match (x, weights) {
                 _ if channels(0) != channels(1) => 6,
                 (Some(ElementType::F32), Some(ElementType::I8)) => 5,
+                (Some(ElementType::I8), Some(ElementType::I4)) => 7,
                 (Some(ElementType::I16), _) => 4,
                 (Some(ElementType::I8), _) => 3,
                 _ => 1,
@@ -604,6 +605,7 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         LiteOp::DepthwiseConv2D { padding, strides, dilations, multiplier, activation } => {
             let version = match (x, weights) {
                 (Some(ElementType::F32), Some(ElementType::I8)) => 6,
+                (Some(ElementType::I8), Some(ElementType::I4)) => 7,
                 (Some(ElementType::I16), _) => 5,
                 (Some(ElementType::I8), _) => 3,
                 _ if *dilations != [1, 1] => 2,

@@ -385,12 +385,21 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     let broadcasts = shapes.windows(2).any(|pair| pair[0] != pair[1]);
     let deep = broadcasts && shapes.iter().any(|shape| shape.len() > 4);
     use ElementType::{F32, I8, I16, I64};
+    let scales =
+        node.inputs.iter().flatten().chain(&node.outputs).map(|&t| quantized::scale_of(graph, t));
+    let scales: Option<Vec<f32>> = scales.collect();
+    let grows = matches!(scales.as_deref(), Some(&[x, y, result]) if x * y / result >= 1.0);
+    let is_quantized = scales.is_some();
     let element = input_element(graph, node, 0);
     let version = match op {
-        BinaryOp::Add => version_of(element, &[(I64, 4), (I8, 2)]),
+        BinaryOp::Add if element == Some(I16) && !is_quantized => 5,
+        BinaryOp::Add => version_of(element, &[(I64, 4), (I16, 3), (I8, 2)]),
         BinaryOp::Sub if element == Some(I64) => 4,
+        BinaryOp::Sub if element == Some(I16) => 5,
         BinaryOp::Sub if deep => 3,
         BinaryOp::Sub => version_of(element, &[(I8, 2)]),
+        BinaryOp::Mul if element == Some(I16) && !is_quantized => 7,
+        BinaryOp::Mul if grows && element != Some(I16) => 3,
         BinaryOp::Mul => version_of(element, &[(I64, 5), (I16, 4), (I8, 2)]),
         BinaryOp::Div => 1 + i32::from(deep),
         BinaryOp::Maximum | BinaryOp::Minimum if element == Some(I16) => 4,
@@ -400,10 +409,10 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         BinaryOp::FloorMod => version_of(element, &[(I16, 2), (I8, 2)]),
         BinaryOp::Equal => version_of(element, &[(I16, 4), (I8, 2)]),
         BinaryOp::Less | BinaryOp::GreaterEqual => version_of(element, &[(I16, 3), (I8, 2)]),
-        BinaryOp::NotEqual
-        | BinaryOp::LessEqual
-        | BinaryOp::Greater
-        | BinaryOp::SquaredDifference => version_of(element, &[(I8, 2)]),
+        BinaryOp::NotEqual => version_of(element, &[(I16, 4), (I8, 2)]),
+        BinaryOp::LessEqual | BinaryOp::Greater | BinaryOp::SquaredDifference => {
+            version_of(element, &[(I8, 2)])
+        }
         BinaryOp::Pow
         | BinaryOp::LogicalAnd
         | BinaryOp::LogicalOr
@@ -415,11 +424,17 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     let (builtin, options) = match op {
         BinaryOp::Add => (
             BuiltinOperator::ADD,
-            BuiltinOptions::Add(AddOptions { fused_activation_function, ..Default::default() }),
+            BuiltinOptions::Add(AddOptions {
+                fused_activation_function,
+                pot_scale_int16: element != Some(I16),
+            }),
         ),
         BinaryOp::Sub => (
             BuiltinOperator::SUB,
-            BuiltinOptions::Sub(SubOptions { fused_activation_function, ..Default::default() }),
+            BuiltinOptions::Sub(SubOptions {
+                fused_activation_function,
+                pot_scale_int16: element != Some(I16),
+            }),
         ),
         BinaryOp::Mul => {
             (BuiltinOperator::MUL, BuiltinOptions::Mul(MulOptions { fused_activation_function }))

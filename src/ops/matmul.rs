@@ -298,12 +298,16 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
 pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
     Ok(match &node.op {
         LiteOp::FullyConnected { activation, keep_num_dims, asymmetric_quantize_inputs } => {
+            use ElementType::{F32, I4, I8, I16};
+            let has_bias = node.inputs.get(2).copied().flatten().is_some();
             let version = match (input_element(graph, node, 0), input_element(graph, node, 1)) {
-                (Some(ElementType::F32), Some(ElementType::I8)) => 12,
-                (Some(ElementType::I16), _) => 11,
-                (Some(ElementType::I8), _) => 4,
-                _ if node.inputs.get(2).copied().flatten().is_none() => 6,
+                (Some(I16), Some(I4)) => 13,
+                (Some(F32), Some(I8)) => 12,
+                (Some(I16), _) => 11,
+                (Some(I8), Some(I4)) => 10,
+                _ if !has_bias => 6,
                 _ if *keep_num_dims => 5,
+                (Some(I8), _) => 4,
                 _ => 1,
             };
             let options = FullyConnectedOptions {
@@ -320,7 +324,10 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
         }
         LiteOp::BatchMatMul { transpose_x, transpose_y } => TfliteOp::new(
             BuiltinOperator::BATCH_MATMUL,
-            1,
+            version_of(
+                input_element(graph, node, 0),
+                &[(ElementType::I16, 3), (ElementType::I8, 2)],
+            ),
             BuiltinOptions::BatchMatMul(BatchMatMulOptions {
                 adj_x: *transpose_x,
                 adj_y: *transpose_y,

@@ -82,15 +82,18 @@ pub fn read(op: &TfliteOp) -> Result<Option<LiteOp>> {
     })
 }
 
-pub fn write(_graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
+pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
+    use ElementType::{I8, I16};
+    let element = input_element(graph, node, 0);
     Ok(match &node.op {
         LiteOp::Softmax { beta } => TfliteOp::new(
             BuiltinOperator::SOFTMAX,
-            1,
+            version_of(element, &[(I16, 3), (I8, 2)]),
             BuiltinOptions::Softmax(SoftmaxOptions { beta: *beta }),
         ),
         LiteOp::LogSoftmax => {
-            TfliteOp::new(BuiltinOperator::LOG_SOFTMAX, 1, BuiltinOptions::LogSoftmax)
+            let version = version_of(element, &[(I8, 2)]);
+            TfliteOp::new(BuiltinOperator::LOG_SOFTMAX, version, BuiltinOptions::LogSoftmax)
         }
         other => bail!("{} is not a softmax", other.name()),
     })

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::graph::UnaryOp;
+use crate::kernels::Interpolation;
 use crate::kernels::fixed_point::{Multiplier, divide_by_power, doubled_high_product_i16};
 use crate::tract::typed_ops::quantized::Table;
 
@@ -52,6 +53,10 @@ fn unary(op: UnaryOp, from: Affine, to: Affine) -> Box<dyn Fn(i32) -> i32> {
             let real = from.scale * (x - from.zero_point) as f32;
             ((real.sqrt() / to.scale) as i32).saturating_add(to.zero_point)
         }),
+        UnaryOp::Logistic if is_share(to) && from.datum == DatumType::I16 => {
+            logistic_of_words(from)
+        }
+        UnaryOp::Tanh if is_share(to) && from.datum == DatumType::I16 => tanh_of_words(from),
         UnaryOp::Logistic => by_reals(from, to, |x| 1.0 / (1.0 + (-x).exp())),
         UnaryOp::Tanh => by_reals(from, to, f32::tanh),
         UnaryOp::Elu => by_reals(from, to, |x| if x < 0.0 { x.exp_m1() } else { x }),
@@ -70,16 +75,77 @@ fn unary(op: UnaryOp, from: Affine, to: Affine) -> Box<dyn Fn(i32) -> i32> {
     }
 }
 
-/// As TFLite fills its tables of 8-bit functions.
+/// As TFLite fills its tables: of all 8-bit values, or of lines through 16-bit ones.
 fn by_reals(
     from: Affine,
     to: Affine,
     function: impl Fn(f32) -> f32 + 'static,
 ) -> Box<dyn Fn(i32) -> i32> {
+    if from.datum == DatumType::I16 && to.datum == DatumType::I16 {
+        let (scale, output) = (f64::from(from.scale), f64::from(to.scale));
+        let real = |x: f64| f64::from(function(x as f32));
+        let lines = Interpolation::new(scale, from.zero_point, output, real);
+        return Box::new(move |x| lines.at(x as i16).into());
+    }
     let inverse = 1.0 / to.scale;
     Box::new(move |x| {
         let result = function(from.scale * (x - from.zero_point) as f32);
         ((result * inverse).round() + to.zero_point as f32) as i32
+    })
+}
+
+/// Whether the scale is that of 16 bits in −1..1.
+fn is_share(to: Affine) -> bool {
+    to.datum == DatumType::I16 && to.scale == 1.0 / 32768.0 && to.zero_point == 0
+}
+
+/// The logistic function of i / 24 as 16 bits, cut at the largest.
+fn logistic_at(i: u32) -> i64 {
+    let real = 65536.0 / (1.0 + (-f64::from(i) / 24.0).exp());
+    (real.round() as i64).min(65535)
+}
+
+/// `x` in 2^17ths of 32/3, as TFLite's 16-bit kernels take it.
+fn in_table_units(from: Affine) -> impl Fn(i32) -> i64 {
+    let mut multiplier = f64::from(from.scale) * 4096.0 * 3.0;
+    let mut shift = 0;
+    while multiplier <= 32767.0 / 2.0 && shift <= 30 {
+        shift += 1;
+        multiplier *= 2.0;
+    }
+    let multiplier = multiplier as i64;
+    let round = if shift > 0 { 1i64 << (shift - 1) } else { 0 };
+    move |x| (i64::from(x) * multiplier + round) >> shift
+}
+
+fn logistic_of_words(from: Affine) -> Box<dyn Fn(i32) -> i32> {
+    let units = in_table_units(from);
+    Box::new(move |x| {
+        let x = units(x);
+        let (place, rest) = ((x.abs() >> 9) as u32, x.abs() & 0x1ff);
+        let result = match place {
+            255.. => 0x7fff << 10,
+            _ => (logistic_at(place) << 9) + rest * (logistic_at(place + 1) - logistic_at(place)),
+        };
+        let result = if x >= 0 { result + (1 << 9) } else { (1 << 25) - result + (1 << 9) - 1 };
+        (result >> 10) as i32
+    })
+}
+
+fn tanh_of_words(from: Affine) -> Box<dyn Fn(i32) -> i32> {
+    let units = in_table_units(from);
+    Box::new(move |x| {
+        let x = units(x);
+        let (place, rest) = ((x.abs() >> 8) as u32, x.abs() & 0xff);
+        let result = match place {
+            255.. => 0xffff << 8,
+            _ => (logistic_at(place) << 8) + rest * (logistic_at(place + 1) - logistic_at(place)),
+        };
+        let result = match x >= 0 {
+            true => result - (1 << 23) + (1 << 7),
+            false => (1 << 23) - result + (1 << 7) - 1,
+        };
+        (result >> 8) as i32
     })
 }
 

@@ -38,7 +38,7 @@ pub fn raise(
     let name = ctx.output_name(node);
     let (a, b) = (ctx.input(node, 0)?, ctx.input(node, 1)?);
     let operands = ctx.equalize_ranks(name, a, b)?;
-    let op = Binary { name: label(op), function, to: datum };
+    let op = Binary::new(label(op), function, datum);
     let wire = ctx.wire(name, Quantized::new(op), &operands)?;
     ctx.finish(node, wire).map(Some)
 }

@@ -1,10 +1,11 @@
-//! CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED with constant weights, of any sign and zero point.
+//! CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV and FULLY_CONNECTED with constant weights, of any sign and zero point.
 
 use super::*;
+use crate::graph::Padding;
 use crate::kernels::fixed_point::Multiplier;
 use crate::ops::window::channels_last_spec;
 use crate::tract::typed_ops::quantized::{
-    Conv, Dense, DepthwiseConv, Filters, Requantize, Rescale,
+    Conv, Dense, DepthwiseConv, Filters, Requantize, Rescale, TransposeConv,
 };
 
 /// What these ops have in common.
@@ -25,16 +26,17 @@ enum Rounding {
 }
 
 /// `None` where the reference kernels' integer arithmetic does not apply. `axis` of the weights is the output's
-/// channels.
+/// channels; `inputs` are the places of the values and of the bias, the weights being the second.
 fn parts(
     ctx: &RaiseContext,
     node: &Node,
+    inputs: [usize; 2],
     axis: usize,
     activation: Activation,
     rounding: Rounding,
 ) -> Result<Option<Parts>> {
     let name = ctx.output_name(node);
-    let (Some(input), Some(output)) = (input_of(ctx, node, 0), output_of(ctx, node)) else {
+    let (Some(input), Some(output)) = (input_of(ctx, node, inputs[0]), output_of(ctx, node)) else {
         return Ok(None);
     };
     let weights = node.inputs.get(1).copied().flatten().context("no weights")?;
@@ -70,7 +72,7 @@ fn parts(
         i16::try_from(weight - zero_points[channel])
     });
     let Ok(weights) = centred.collect::<Result<Vec<i16>, _>>() else { return Ok(None) };
-    let bias = match node.inputs.get(2).copied().flatten() {
+    let bias = match node.inputs.get(inputs[1]).copied().flatten() {
         None => vec![0; count],
         Some(bias) => match super::integers(&ctx.graph.tensors[bias]) {
             Some(bias) => bias,
@@ -100,7 +102,9 @@ pub fn raise_conv(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>> {
     let LiteOp::Conv2D { padding, strides, dilations, activation } = &node.op else {
         return Ok(None);
     };
-    let Some(parts) = parts(ctx, node, 0, *activation, Rounding::Fixed)? else { return Ok(None) };
+    let Some(parts) = parts(ctx, node, [0, 2], 0, *activation, Rounding::Fixed)? else {
+        return Ok(None);
+    };
     let name = ctx.output_name(node);
     let x = ctx.input(node, 0)?;
     let channels = channels(ctx, name, x)?;
@@ -114,8 +118,9 @@ pub fn raise_conv(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>> {
     let spec =
         channels_last_spec(&[height, width], *padding, strides, dilations, [channels, count]);
     let depth = height * width * inner;
-    let filters = Filters { depth, weights: parts.weights, bias: parts.bias, output: parts.output };
-    let op = Conv { spec, groups: channels / inner, zero_point: parts.input.zero_point, filters };
+    let (groups, input) = (channels / inner, parts.input);
+    let filters = Filters::new(depth, groups, parts.weights, parts.bias, parts.output, input);
+    let op = Conv { spec, groups, input, filters };
     let wire = ctx.wire(name, Quantized::new(op), &[x])?;
     ctx.finish(node, wire).map(Some)
 }
@@ -124,7 +129,9 @@ pub fn raise_depthwise(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>
     let LiteOp::DepthwiseConv2D { padding, strides, dilations, activation, .. } = &node.op else {
         return Ok(None);
     };
-    let Some(parts) = parts(ctx, node, 3, *activation, Rounding::Fixed)? else { return Ok(None) };
+    let Some(parts) = parts(ctx, node, [0, 2], 3, *activation, Rounding::Fixed)? else {
+        return Ok(None);
+    };
     let name = ctx.output_name(node);
     let x = ctx.input(node, 0)?;
     let channels = channels(ctx, name, x)?;
@@ -134,13 +141,49 @@ pub fn raise_depthwise(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>
     ensure!(channels > 0 && count % channels == 0, "'{name}': {count} filters of {channels}");
     let spec =
         channels_last_spec(&[height, width], *padding, strides, dilations, [channels, count]);
-    let op = DepthwiseConv {
-        spec,
-        zero_point: parts.input.zero_point,
-        weights: parts.weights,
-        bias: parts.bias,
-        output: parts.output,
+    let op = DepthwiseConv::new(spec, parts.input, parts.weights, parts.bias, parts.output);
+    let wire = ctx.wire(name, Quantized::new(op), &[x])?;
+    ctx.finish(node, wire).map(Some)
+}
+
+pub fn raise_transpose(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>> {
+    let LiteOp::TransposeConv { padding, strides, activation } = &node.op else { return Ok(None) };
+    let parts = parts(ctx, node, [2, 3], 0, *activation, Rounding::Fixed)?;
+    let size = node.inputs[0].and_then(|t| ctx.graph.tensors[t].i32_values());
+    let (Some(parts), Some(size)) = (parts, size) else { return Ok(None) };
+    let name = ctx.output_name(node);
+    let x = ctx.input(node, 2)?;
+    let (shape, channels) = (ctx.shape(x)?, channels(ctx, name, x)?);
+    let (&[count, height, width, inner], &[_, rows, columns, outputs]) =
+        (parts.shape.as_slice(), size.as_slice())
+    else {
+        return Err(anyhow!("'{name}': weights of {:?}, an output of {size:?}", parts.shape));
     };
+    let kernel = [height, width];
+    let size = [usize::try_from(rows)?, usize::try_from(columns)?];
+    ensure!(
+        inner == channels && usize::try_from(outputs)? == count && kernel.iter().all(|&k| k > 0),
+        "'{name}': weights of {:?} for {channels} channels and {outputs} of the output",
+        parts.shape
+    );
+    let mut before = [0, 0];
+    for axis in 0..2 {
+        let (stride, kernel, output) = (strides[axis], kernel[axis], size[axis]);
+        let steps = match padding {
+            Padding::Same => Some(output.div_ceil(stride)),
+            Padding::Valid => output.checked_sub(kernel).map(|room| room / stride + 1),
+        };
+        ensure!(
+            steps.is_some_and(|steps| shape[axis + 1] == TDim::from(steps) && steps > 0),
+            "'{name}': from {} to {output} pixels in steps of {stride}",
+            shape[axis + 1]
+        );
+        let field = (steps.unwrap_or(1) - 1) * stride + kernel;
+        before[axis] = field.saturating_sub(output) / 2;
+    }
+    let Parts { input, weights, bias, output, .. } = parts;
+    let strides = *strides;
+    let op = TransposeConv { input, kernel, strides, before, size, weights, bias, output };
     let wire = ctx.wire(name, Quantized::new(op), &[x])?;
     ctx.finish(node, wire).map(Some)
 }
@@ -149,7 +192,9 @@ pub fn raise_dense(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>> {
     let LiteOp::FullyConnected { activation, keep_num_dims, .. } = node.op else {
         return Ok(None);
     };
-    let Some(parts) = parts(ctx, node, 0, activation, Rounding::Real)? else { return Ok(None) };
+    let Some(parts) = parts(ctx, node, [0, 2], 0, activation, Rounding::Real)? else {
+        return Ok(None);
+    };
     let name = ctx.output_name(node);
     let &[count, depth] = parts.shape.as_slice() else {
         return Err(anyhow!("'{name}': weights of {:?}", parts.shape));
@@ -158,8 +203,9 @@ pub fn raise_dense(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>> {
     let mut shape = ctx.shape(x)?;
     ensure!(!shape.is_empty(), "'{name}': the input is a scalar");
     let rows = crate::ops::shape::wire_reshape(ctx, name, x, &[TDim::from(-1), depth.into()])?;
-    let filters = Filters { depth, weights: parts.weights, bias: parts.bias, output: parts.output };
-    let op = Dense { zero_point: parts.input.zero_point, filters };
+    let input = parts.input;
+    let filters = Filters::new(depth, 1, parts.weights, parts.bias, parts.output, input);
+    let op = Dense { input, filters };
     let mut wire = ctx.wire(name, Quantized::new(op), &[rows])?;
     if keep_num_dims && shape.len() != 2 {
         shape.pop();

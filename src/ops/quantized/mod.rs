@@ -75,13 +75,16 @@ pub fn raise(
         LiteOp::Unary(_) | LiteOp::LeakyRelu { .. } | LiteOp::Gelu { .. } => {
             activation::raise(ctx, node)?
         }
+        LiteOp::TransposeConv { .. } => conv::raise_transpose(ctx, node)?,
+        LiteOp::ResizeBilinear { align_corners, half_pixel_centers } => {
+            window::raise_bilinear(ctx, node, *align_corners, *half_pixel_centers)?
+        }
         LiteOp::Softmax { beta } => reduce::raise_softmax(ctx, node, *beta)?,
         LiteOp::Reduce { .. } => reduce::raise(ctx, node, ordinary)?,
         LiteOp::Binary { .. } | LiteOp::PRelu => binary::raise(ctx, node, ordinary)?,
         LiteOp::BatchMatMul { .. }
         | LiteOp::LogSoftmax
         | LiteOp::Conv3D { .. }
-        | LiteOp::TransposeConv { .. }
         | LiteOp::LocalResponseNormalization { .. }
         | LiteOp::CumSum { .. }
         | LiteOp::ScatterNd
@@ -89,7 +92,6 @@ pub fn raise(
         | LiteOp::NonMaxSuppression
         | LiteOp::OneHot { .. }
         | LiteOp::Range
-        | LiteOp::ResizeBilinear { .. }
         | LiteOp::ResizeNearest { .. } => None,
     };
     match exact {
@@ -144,6 +146,12 @@ fn affine(tensor: &Tensor) -> Option<Affine> {
     let [low, high] = bounds(datum);
     let zero_point = i32::try_from(zero_point).ok().filter(|z| (low..=high).contains(z))?;
     (scale.is_finite() && scale > 0.0).then_some(Affine { datum, scale, zero_point })
+}
+
+/// The scale of a quantized tensor that has one.
+pub fn scale_of(graph: &Subgraph, tensor: TensorId) -> Option<f32> {
+    let tensor = &graph.tensors[tensor];
+    affine(tensor).filter(|_| is_quantized(tensor)).map(|found| found.scale)
 }
 
 /// As [`affine`] of an activation of `node`: 8 or 16 bits, the latter with a zero point of 0.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::graph::ReduceOp;
 use crate::kernels::fixed_point::Multiplier;
-use crate::tract::typed_ops::quantized::{Softmax, Sum};
+use crate::tract::typed_ops::quantized::{Softmax, Sum, WideSoftmax};
 
 pub fn raise(
     ctx: &mut RaiseContext,
@@ -35,18 +35,25 @@ pub fn raise(
     ctx.finish(node, wire).map(Some)
 }
 
-/// The 8-bit kernel knows one scale of results, 1/256.
+/// The kernels know one scale of results: 1/256, or 1/32768 of 16 bits.
 pub fn raise_softmax(ctx: &mut RaiseContext, node: &Node, beta: f32) -> Result<Option<()>> {
     let (Some(input), Some(output)) = (input_of(ctx, node, 0), output_of(ctx, node)) else {
         return Ok(None);
     };
-    let usual =
-        (output.scale * 256.0 - 1.0).abs() < 1e-3 && output.zero_point == output.bounds()[0];
-    if input.datum != output.datum || input.datum.size_of() != 1 || !usual || beta <= 0.0 {
+    let (steps, zero_point) = match output.datum {
+        DatumType::I16 => (32768.0, 0),
+        _ => (256.0, output.bounds()[0]),
+    };
+    let usual = (output.scale * steps - 1.0).abs() < 1e-3 && output.zero_point == zero_point;
+    if input.datum != output.datum || !usual || beta <= 0.0 {
         return Ok(None);
     }
     let name = ctx.output_name(node);
     let x = ctx.input(node, 0)?;
-    let wire = ctx.wire(name, Quantized::new(Softmax::new(beta, input.scale)), &[x])?;
+    let op = match input.datum {
+        DatumType::I16 => Quantized::new(WideSoftmax::new(beta, input.scale)),
+        _ => Quantized::new(Softmax::new(beta, input.scale)),
+    };
+    let wire = ctx.wire(name, op, &[x])?;
     ctx.finish(node, wire).map(Some)
 }

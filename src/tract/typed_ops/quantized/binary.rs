@@ -1,6 +1,8 @@
 //! Functions of two quantized values, broadcast as numpy does.
 
+use super::bytes::{flip_of, zero_of_bytes};
 use super::*;
+use crate::kernels::{ByteSum, add_bytes};
 
 /// The result of each pair of integers.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +40,24 @@ pub struct SumOfTwo {
 }
 
 impl SumOfTwo {
+    /// The same of values of 8 bits, all of the result's type.
+    fn of_bytes(&self) -> Option<ByteSum> {
+        let datum = self.output.datum;
+        let output = self.output.rescale.first()?.fixed()?;
+        let plain = |m: Multiplier| m.mantissa >= 0 && m.shift <= 0;
+        let fits = output.mantissa >= 0 && self.multipliers.into_iter().all(plain);
+        fits.then(|| ByteSum {
+            flip: flip_of(datum),
+            zeros: self.zero_points.map(|zero| zero_of_bytes(datum, zero)),
+            up: self.left_shift,
+            multipliers: self.multipliers,
+            subtracts: self.subtracts,
+            output,
+            zero_point: self.output.zero_point,
+            bounds: self.output.bounds,
+        })
+    }
+
     fn sum(&self, x: i32, y: i32) -> i32 {
         let scaled = |i: usize, value: i32| {
             let moved = value.wrapping_sub(self.zero_points[i]).wrapping_shl(self.left_shift);
@@ -77,9 +97,21 @@ impl BinaryFunction {
 /// A function of two operands of equal rank.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binary {
-    pub name: &'static str,
-    pub function: BinaryFunction,
-    pub to: DatumType,
+    name: &'static str,
+    function: BinaryFunction,
+    to: DatumType,
+    /// Of sums of 8-bit values.
+    bytes: Option<ByteSum>,
+}
+
+impl Binary {
+    pub fn new(name: &'static str, function: BinaryFunction, to: DatumType) -> Binary {
+        let bytes = match &function {
+            BinaryFunction::Sum(sum) if to.size_of() == 1 => sum.of_bytes(),
+            _ => None,
+        };
+        Binary { name, function, to, bytes }
+    }
 }
 
 impl Kernel for Binary {
@@ -88,6 +120,8 @@ impl Kernel for Binary {
     }
 
     fn fact(&self, inputs: &[&TypedFact]) -> TractResult<TypedFact> {
+        let types = [inputs[0].datum_type, inputs[1].datum_type];
+        ensure!(self.bytes.is_none() || types == [self.to; 2], "operands of {types:?}");
         let shape =
             tract_core::broadcast::multi_broadcast(&[&*inputs[0].shape, &*inputs[1].shape])?;
         Ok(self.to.fact(&*shape))
@@ -96,6 +130,13 @@ impl Kernel for Binary {
     fn run(&self, inputs: &[TValue]) -> TractResult<Tensor> {
         let shapes = [inputs[0].shape(), inputs[1].shape()];
         let shape = tract_core::broadcast::multi_broadcast(&shapes)?;
+        if let Some(op) = &self.bytes
+            && shapes[0] == shapes[1]
+        {
+            let mut made = Tensor::zero_dt(self.to, &shape)?;
+            add_bytes(inputs[0].as_bytes(), inputs[1].as_bytes(), op, made.as_bytes_mut());
+            return Ok(made);
+        }
         with_integer!(inputs[0].datum_type(), X => {
             with_integer!(inputs[1].datum_type(), Y => {
                 let (x, y) = (slice::<X>(&inputs[0])?, slice::<Y>(&inputs[1])?);

@@ -1,7 +1,9 @@
 //! Ops on integers that stand for reals, in TFLite's integer arithmetic. Values are plain i8, u8, i16 and i32;
 //! scales and zero points live in the ops.
 
+mod bilinear;
 mod binary;
+mod bytes;
 mod conv;
 mod conversion;
 mod dense;
@@ -10,8 +12,10 @@ mod pool;
 mod reduce;
 mod softmax;
 mod table;
+mod transpose_conv;
 mod window;
 
+pub use bilinear::Bilinear;
 pub use binary::{Binary, BinaryFunction, SumOfTwo};
 pub use conv::Conv;
 pub use conversion::{Channels, Dequantize, Quantize, Requantization};
@@ -19,8 +23,9 @@ pub use dense::{Dense, Filters};
 pub use depthwise::DepthwiseConv;
 pub use pool::Pool;
 pub use reduce::Sum;
-pub use softmax::Softmax;
+pub use softmax::{Softmax, WideSoftmax};
 pub use table::Table;
+pub use transpose_conv::TransposeConv;
 
 use super::*;
 use crate::kernels::fixed_point::Multiplier;
@@ -126,6 +131,13 @@ pub enum Rescale {
 }
 
 impl Rescale {
+    pub fn fixed(&self) -> Option<Multiplier> {
+        match self {
+            Rescale::Fixed(multiplier) => Some(*multiplier),
+            Rescale::Real(_) => None,
+        }
+    }
+
     pub fn apply(self, sum: i32) -> i32 {
         match self {
             Rescale::Fixed(multiplier) => multiplier.apply(sum),

@@ -178,7 +178,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__convert)
-            opts="-o -q -v -h -V --quantize --out --labels --set --tolerance --layout --data --no-verify --json --quiet --verbose --threads --help --version"
+            opts="-o -q -v -h -V --quantize --out --labels --set --tolerance --layout --data --no-verify --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -213,6 +213,38 @@ _mlctl() {
                     return 0
                     ;;
                 --data)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --calibrate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --samples)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ranges-by)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ranges)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --save-ranges)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --io)
+                    COMPREPLY=($(compgen -W "float32 int8 uint8 int16" -- "${cur}"))
+                    return 0
+                    ;;
+                --keep-float)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-drop)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -458,7 +490,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__quantize)
-            opts="-o -q -v -h -V --scheme --out --labels --set --tolerance --layout --data --no-verify --json --quiet --verbose --threads --help --version"
+            opts="-o -q -v -h -V --scheme --out --labels --set --tolerance --layout --data --no-verify --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -493,6 +525,38 @@ _mlctl() {
                     return 0
                     ;;
                 --data)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --calibrate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --samples)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ranges-by)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ranges)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --save-ranges)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --io)
+                    COMPREPLY=($(compgen -W "float32 int8 uint8 int16" -- "${cur}"))
+                    return 0
+                    ;;
+                --keep-float)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-drop)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -66,7 +66,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s q -l quiet -d 'Prin
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s v -l verbose -d 'Tell more'
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s V -l version -d 'Print version'
-complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l quantize -d 'Store the weights as this scheme: f16' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l quantize -d 'Quantize: f16 (weights), int8, int16x8 (weights and activations, calibrated on samples)' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s o -l out -d 'File to write [default: MODEL[-SCHEME].tflite, here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l labels -d 'Class names, one a line, for the file\'s metadata [default: the model\'s]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l set -d 'Fix a dimension that the model leaves open, by its name (may be repeated)' -r
@@ -74,14 +74,28 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l tolerance -d 'La
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l layout -d 'Order of the axes of inputs and outputs: as in the source, or channels last for pictures' -r -f -a "keep\t''
 nhwc\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l data -d 'Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l calibrate -d 'Samples like those the model will see: pictures or a folder of them, .npz by input name, .npy, IDX, .csv, or mnist [default: mnist for a model of digits]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l samples -d 'Use at most so many samples, spread evenly over the data' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l ranges-by -d 'How ranges are chosen: mse, min-max, moving-average, percentile[=P], entropy' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l ranges -d 'Ranges that --save-ranges wrote, in place of samples' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l save-ranges -d 'Write the ranges, by tensor, as JSON' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l io -d 'Type of the file\'s inputs and outputs' -r -f -a "float32\t''
+int8\t''
+uint8\t''
+int16\t''"
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l keep-float -d 'Layers whose name this matches stay float32 (may be repeated)' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l threads -d 'Threads to use [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l no-verify -d 'Keep the file without running it'
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l per-tensor -d 'One scale for all weights of a layer, not one a channel'
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l no-equalization -d 'Leave the sizes of channels as they are; otherwise they are made alike between layers that follow each other'
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l no-bias-correction -d 'Leave the biases as they are; otherwise they make up for what rounding the weights adds to a layer\'s mean'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l json -d 'Print one JSON document on stdout, nothing else'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s q -l quiet -d 'Print results and errors only'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s v -l verbose -d 'Tell more'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s V -l version -d 'Print version'
-complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scheme -d 'f16: float16 weights, float32 computation' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scheme -d 'f16: float16 weights; int8, int16x8: weights and activations, calibrated on samples' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s o -l out -d 'File to write [default: MODEL[-SCHEME].tflite, here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l labels -d 'Class names, one a line, for the file\'s metadata [default: the model\'s]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l set -d 'Fix a dimension that the model leaves open, by its name (may be repeated)' -r
@@ -89,8 +103,22 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l tolerance -d 'L
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l layout -d 'Order of the axes of inputs and outputs: as in the source, or channels last for pictures' -r -f -a "keep\t''
 nhwc\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l data -d 'Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l calibrate -d 'Samples like those the model will see: pictures or a folder of them, .npz by input name, .npy, IDX, .csv, or mnist [default: mnist for a model of digits]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l samples -d 'Use at most so many samples, spread evenly over the data' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l ranges-by -d 'How ranges are chosen: mse, min-max, moving-average, percentile[=P], entropy' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l ranges -d 'Ranges that --save-ranges wrote, in place of samples' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l save-ranges -d 'Write the ranges, by tensor, as JSON' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l io -d 'Type of the file\'s inputs and outputs' -r -f -a "float32\t''
+int8\t''
+uint8\t''
+int16\t''"
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l keep-float -d 'Layers whose name this matches stay float32 (may be repeated)' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l threads -d 'Threads to use [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l no-verify -d 'Keep the file without running it'
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l per-tensor -d 'One scale for all weights of a layer, not one a channel'
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l no-equalization -d 'Leave the sizes of channels as they are; otherwise they are made alike between layers that follow each other'
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l no-bias-correction -d 'Leave the biases as they are; otherwise they make up for what rounding the weights adds to a layer\'s mean'
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l json -d 'Print one JSON document on stdout, nothing else'
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s q -l quiet -d 'Print results and errors only'
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s v -l verbose -d 'Tell more'

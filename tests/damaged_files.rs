@@ -48,7 +48,7 @@ fn use_model(model: &Path, out: &Path) {
     let model = Some(model.to_path_buf());
     let _ = inspect(model.as_deref());
     let out = Some(out.to_path_buf());
-    let _ = convert(&ConvertOptions { model: model.clone(), out, ..Default::default() });
+    let _ = convert(&ConvertOptions { model: model.clone(), out, ..Default::default() }, &Silent);
     use_picture(model, &picture());
 }
 
@@ -114,7 +114,7 @@ fn a_damaged_tflite_model_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let (model, out) = (Some(version().to_path_buf()), Some(folder.path().join("m.tflite")));
     let options = ConvertOptions { model, out: out.clone(), ..Default::default() };
-    convert(&options).unwrap();
+    convert(&options, &Silent).unwrap();
     check(&out.unwrap(), |file| use_model(file, &folder.path().join("none/x.tflite")));
 }
 

@@ -7,6 +7,7 @@ use mlctl::commands::inspect::inspect;
 use mlctl::compare::example_inputs;
 use mlctl::graph::{Dim, Model};
 use mlctl::model::plan_lite;
+use mlctl::progress::Silent;
 use mlctl::quantize::Scheme;
 use mlctl::tract::guard;
 use mlctl::write::{Description, write_tflite};
@@ -99,7 +100,7 @@ fn check_conversion(source: &Path, out: &Path, scheme: Option<Scheme>) -> Reache
         no_verify: true,
         ..Default::default()
     };
-    if convert(&options).is_err() {
+    if convert(&options, &Silent).is_err() {
         assert!(!out.exists(), "a refused conversion left a file");
         return Reached::Refused;
     }
@@ -112,7 +113,7 @@ fn check_conversion(source: &Path, out: &Path, scheme: Option<Scheme>) -> Reache
         return Reached::Converted;
     }
     options.no_verify = false;
-    match convert(&options) {
+    match convert(&options, &Silent) {
         Ok(Outcome::Done(_)) => Reached::Checked,
         Ok(Outcome::CheckFailed(_)) => Reached::NotHeld,
         Ok(Outcome::Cancelled(_)) | Err(_) => Reached::Converted,

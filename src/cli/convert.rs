@@ -3,9 +3,11 @@
 use super::Global;
 use super::render::{Align, difference, size, table};
 use crate::commands::convert::{ConvertOptions, ConvertReport, EndLayout, convert};
-use crate::quantize::Scheme;
+use crate::commands::quantize::{IntegerFlags, Quantized};
+use crate::quantize::{EndType, LayerLoss, RangeMethod, Scheme};
 use anyhow::{Context, Result};
 use clap::Args;
+use regex_lite::Regex;
 use std::path::PathBuf;
 
 /// Convert a model to .tflite and check the result against the original
@@ -13,7 +15,7 @@ use std::path::PathBuf;
 pub struct ConvertArgs {
     /// .onnx, .tflite, version or model directory [default: the one model directory here]
     model: Option<PathBuf>,
-    /// Store the weights as this scheme: f16
+    /// Quantize: f16 (weights), int8, int16x8 (weights and activations, calibrated on samples)
     #[arg(long, value_name = "SCHEME")]
     quantize: Option<Scheme>,
     #[command(flatten)]
@@ -25,7 +27,7 @@ pub struct ConvertArgs {
 pub struct QuantizeArgs {
     /// .onnx, .tflite, version or model directory [default: the one model directory here]
     model: Option<PathBuf>,
-    /// f16: float16 weights, float32 computation
+    /// f16: float16 weights; int8, int16x8: weights and activations, calibrated on samples
     #[arg(long, value_name = "SCHEME")]
     scheme: Scheme,
     #[command(flatten)]
@@ -61,6 +63,72 @@ struct OutputArgs {
     /// Keep the file without running it
     #[arg(long)]
     no_verify: bool,
+    #[command(flatten)]
+    integers: IntegerArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Integer schemes")]
+struct IntegerArgs {
+    /// Samples like those the model will see: pictures or a folder of them, .npz by input name, .npy, IDX, .csv, or
+    /// mnist [default: mnist for a model of digits]
+    #[arg(long, value_name = "DATA", num_args = 1..)]
+    calibrate: Vec<PathBuf>,
+    /// Use at most so many samples, spread evenly over the data
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
+    /// How ranges are chosen: mse, min-max, moving-average, percentile[=P], entropy
+    #[arg(long, value_name = "METHOD", default_value_t = RangeMethod::default())]
+    ranges_by: RangeMethod,
+    /// Ranges that --save-ranges wrote, in place of samples
+    #[arg(long, value_name = "FILE")]
+    ranges: Option<PathBuf>,
+    /// Write the ranges, by tensor, as JSON
+    #[arg(long, value_name = "FILE")]
+    save_ranges: Option<PathBuf>,
+    /// One scale for all weights of a layer, not one a channel
+    #[arg(long)]
+    per_tensor: bool,
+    /// Leave the sizes of channels as they are; otherwise they are made alike between layers that follow each other
+    #[arg(long)]
+    no_equalization: bool,
+    /// Leave the biases as they are; otherwise they make up for what rounding the weights adds to a layer's mean
+    #[arg(long)]
+    no_bias_correction: bool,
+    /// Type of the file's inputs and outputs
+    #[arg(
+        long,
+        value_name = "float32|int8|uint8|int16",
+        default_value = "float32",
+        hide_possible_values = true
+    )]
+    io: EndName,
+    /// Layers whose name this matches stay float32 (may be repeated)
+    #[arg(long, value_name = "REGEX")]
+    keep_float: Vec<Regex>,
+    /// Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels,
+    /// otherwise the error's share of the outputs' power
+    #[arg(long, value_name = "P%", value_parser = percent)]
+    max_drop: Option<f64>,
+}
+
+/// `0.5%` or `0.005`.
+fn percent(text: &str) -> Result<f64, String> {
+    let (number, by) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text, 1.0),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| "write it as 0.5% or 0.005".to_string())?;
+    let share = number / by;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("it is from 0% to 100%".into()) }
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum EndName {
+    Float32,
+    Int8,
+    Uint8,
+    Int16,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -113,9 +181,34 @@ impl OutputArgs {
                 LayoutName::Nhwc => EndLayout::Nhwc,
             },
             data: self.data.clone(),
+            integers: self.integers.flags(global),
         };
-        let outcome = convert(&options).context("converting")?;
+        let outcome = convert(&options, &global.progress()).context("converting")?;
         global.finish(outcome, |report| text(report, global))
+    }
+}
+
+impl IntegerArgs {
+    fn flags(&self, global: &Global) -> IntegerFlags {
+        IntegerFlags {
+            calibrate: self.calibrate.clone(),
+            samples: self.samples as usize,
+            method: self.ranges_by,
+            ranges: self.ranges.clone(),
+            save_ranges: self.save_ranges.clone(),
+            per_tensor: self.per_tensor,
+            ends: match self.io {
+                EndName::Float32 => EndType::Float32,
+                EndName::Int8 => EndType::Int8,
+                EndName::Uint8 => EndType::Uint8,
+                EndName::Int16 => EndType::Int16,
+            },
+            no_equalization: self.no_equalization,
+            no_bias_correction: self.no_bias_correction,
+            keep_float: self.keep_float.clone(),
+            max_drop: self.max_drop,
+            threads: global.threads(),
+        }
     }
 }
 
@@ -137,6 +230,9 @@ fn text(report: &ConvertReport, global: &Global) -> String {
         let plural = if ops == 1 { "op is" } else { "ops are" };
         text += &format!("note: '{names}' has no kernel here: {ops} {plural} copied unchecked\n");
     }
+    if let Some(quantized) = &report.quantization {
+        text += &quantization(quantized, global);
+    }
     if let Some(v) = &report.verification {
         for output in &v.outputs {
             let classes = match (output.same_class, output.rows) {
@@ -144,12 +240,15 @@ fn text(report: &ConvertReport, global: &Global) -> String {
                 _ => String::new(),
             };
             text += &format!(
-                "checked on {}: '{}' differs by at most {} ({} relative, {} allowed){classes}\n",
+                "checked on {}: '{}' differs by at most {} ({} relative, {}){classes}\n",
                 v.inputs,
                 output.name,
                 difference(output.max_difference),
                 difference(output.relative),
-                difference(v.tolerance),
+                match v.tolerance.is_finite() {
+                    true => format!("{} allowed", difference(v.tolerance)),
+                    false => decibels("SQNR ", output.sqnr_db),
+                },
             );
         }
     }
@@ -168,6 +267,84 @@ fn text(report: &ConvertReport, global: &Global) -> String {
         ),
     };
     text
+}
+
+/// Layers that are shown unless all are asked for.
+const LAYERS: usize = 10;
+
+fn quantization(quantized: &Quantized, global: &Global) -> String {
+    let Quantized { samples, notes, report } = quantized;
+    let mut text = String::new();
+    for note in notes {
+        text += &format!("note: {note}\n");
+    }
+    if global.quiet {
+        return text;
+    }
+    text += &format!("ranges by {} on {samples}\n", report.method);
+    let shown = if global.verbose { report.layers.len() } else { LAYERS };
+    if !report.layers.is_empty() {
+        let header = [
+            "layer",
+            "op",
+            "own SQNR",
+            "SQNR here",
+            "weights",
+            "clipped",
+            "range",
+            "scale",
+            "zero point",
+        ];
+        use Align::{Left, Right};
+        let align = [Left, Left, Right, Right, Right, Right, Left, Right, Right];
+        let rows: Vec<Vec<String>> = report.layers.iter().take(shown).map(row).collect();
+        text += "\n";
+        text += &table(&header, &align, &rows);
+        if report.layers.len() > shown {
+            text +=
+                &format!("… and {} better layers (-v shows all)\n", report.layers.len() - shown);
+        }
+        text += "\n";
+    }
+    if let Some(budget) = &report.budget {
+        let what = match budget.measure {
+            "accuracy" => "accuracy lost",
+            _ => "error by the outputs' power",
+        };
+        let kept = match budget.kept_float.len() {
+            0 => "all layers on integers".to_string(),
+            1 => "1 layer in float32".to_string(),
+            several => format!("{several} layers in float32"),
+        };
+        text += &format!(
+            "{what}: {:.3} % ({kept}; {:.3} % without, {:.3} % allowed)\n",
+            budget.drop * 100.0,
+            budget.drop_of_all * 100.0,
+            budget.allowed * 100.0
+        );
+    }
+    for layer in &report.float_layers {
+        text += &format!("{} '{}' stays float32: {}\n", layer.op, layer.name, layer.why);
+    }
+    text
+}
+
+fn row(layer: &LayerLoss) -> Vec<String> {
+    vec![
+        layer.name.clone(),
+        layer.op.clone(),
+        decibels("", layer.own_sqnr_db),
+        decibels("", layer.sqnr_db),
+        decibels("", layer.weights_sqnr_db),
+        format!("{:.2} %", layer.clipped * 100.0),
+        format!("{:.4} to {:.4}", layer.range.min, layer.range.max),
+        format!("{:.3e}", layer.scale),
+        layer.zero_point.to_string(),
+    ]
+}
+
+fn decibels(prefix: &str, value: Option<f64>) -> String {
+    value.map_or("–".to_string(), |db| format!("{prefix}{db:.1} dB"))
 }
 
 /// Inputs and outputs, from the source's shape to the file's.

@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use super::inputs::{check_data, data_inputs, test_inputs};
+use super::quantize::{IntegerFlags, Quantized, SampleSource, quantize};
 use crate::compare::{Alignment, Inputs, OutputDifference, Side, compare_in_turn};
 use crate::data::preprocessing::{Layout, Preprocessing};
 use crate::format::{atomic, mmap};
@@ -11,6 +12,7 @@ use crate::model::{
     read_labels, refuse_saved_file,
 };
 use crate::passes::MovedEnd;
+use crate::progress::Progress;
 use crate::quantize::{Float16Plan, Scheme};
 use crate::write::{Description, write_tflite};
 use crate::{passes, read};
@@ -48,6 +50,7 @@ pub struct ConvertOptions {
     pub layout: EndLayout,
     /// What the file is checked on, as `predict` takes inputs; otherwise what suits the model.
     pub data: Vec<PathBuf>,
+    pub integers: IntegerFlags,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -69,6 +72,8 @@ pub struct ConvertReport {
     pub custom_ops: Vec<String>,
     /// How many ops that is: their shapes were not checked.
     pub unchecked_ops: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantized>,
     pub verification: Option<Verification>,
 }
 
@@ -93,7 +98,10 @@ pub struct Verification {
     pub outputs: Vec<OutputDifference>,
 }
 
-pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
+pub fn convert(
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<Outcome<ConvertReport>> {
     check_data(&options.data)?;
     let mut model = LoadedModel::load(&locate(options.model.as_deref())?)?;
     for (name, size) in &options.dimensions {
@@ -156,6 +164,14 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
         plan.apply(&mut graph);
         out_of_range = plan.out_of_range;
     }
+    let mut quantization = None;
+    let mut samples = None;
+    if let Some(activations) = options.scheme.and_then(Scheme::activations) {
+        let source =
+            SampleSource { ports: &ports, record: model.preprocessing.as_ref(), moved: &moved };
+        let done = quantize(&mut graph, activations, &options.integers, &source, progress)?;
+        (quantization, samples) = (Some(done.0), done.1);
+    }
     let description = Description {
         name: model.name.clone(),
         labels: model.labels.clone(),
@@ -169,6 +185,8 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
     let (inputs, outputs) = (mappings(true), mappings(false));
     let ops = op_counts(&graph);
     let transposes = graph.subgraphs.iter().map(passes::transpose_count).sum();
+    let budget = quantization.as_ref().and_then(|q: &Quantized| q.report.budget.as_ref());
+    let within_budget = budget.is_none_or(|budget| budget.holds);
     let written = atomic::write_checked_file(
         &out,
         // the graph goes before the check: its constants need not be in memory beside the plans
@@ -177,17 +195,17 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
             let verification = match options.no_verify {
                 true => None,
                 false => Some(
-                    verify(&model, loaded, path, tolerance, data)
+                    verify(&model, loaded, path, tolerance, data.or(samples))
                         .context("checking the written file")?,
                 ),
             };
-            let holds = verification.as_ref().is_none_or(|v| v.holds);
+            let holds = verification.as_ref().is_none_or(|v| v.holds) && within_budget;
             Ok(((bytes, verification), holds))
         },
     );
     let (bytes, verification) =
         written.with_context(|| format!("cannot write {}", out.display()))?;
-    let holds = verification.as_ref().is_none_or(|v| v.holds);
+    let holds = verification.as_ref().is_none_or(|v| v.holds) && within_budget;
     let report = ConvertReport {
         source_bytes: model.bytes.len() as u64,
         source: model.path,
@@ -202,6 +220,7 @@ pub fn convert(options: &ConvertOptions) -> Result<Outcome<ConvertReport>> {
         out_of_range,
         custom_ops,
         unchecked_ops,
+        quantization,
         verification,
     };
     Ok(if holds { Outcome::Done(report) } else { Outcome::CheckFailed(report) })
@@ -214,7 +233,6 @@ fn custom_ops(model: &LoadedModel) -> (Vec<String>, usize) {
     let unchecked = graph.needs_custom_ops().into_iter().filter(|&needs| needs);
     (codes, unchecked.count())
 }
-
 fn verify(
     original: &LoadedModel,
     loaded: Option<LoadedOnnx>,

@@ -138,7 +138,7 @@ fn in_runs(inputs: Inputs, ports: &[Port], most_rows: usize) -> Result<Inputs> {
 }
 
 #[derive(PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Npy,
     Npz,
     Csv,
@@ -146,7 +146,7 @@ enum Kind {
     Pictures,
 }
 
-fn kind(path: &Path) -> Kind {
+pub(super) fn kind(path: &Path) -> Kind {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_ascii_lowercase();
     let plain = name.strip_suffix(".gz").unwrap_or(&name);
     match name.rsplit('.').next() {
@@ -158,13 +158,13 @@ fn kind(path: &Path) -> Kind {
     }
 }
 
-fn read_file(path: &Path) -> Result<bytes::Bytes> {
+pub(super) fn read_file(path: &Path) -> Result<bytes::Bytes> {
     let bytes = mmap::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     ensure!(!bytes.is_empty(), "{} is empty", path.display());
     Ok(bytes)
 }
 
-fn from_npy(path: &Path, ports: &[Port]) -> Result<Feed> {
+pub(super) fn from_npy(path: &Path, ports: &[Port]) -> Result<Feed> {
     let at = || path.display().to_string();
     let [port] = ports else {
         bail!("{}: the model has {} inputs; give an .npz with them by name", at(), ports.len());
@@ -174,7 +174,7 @@ fn from_npy(path: &Path, ports: &[Port]) -> Result<Feed> {
     Ok(Feed { tensors: vec![with_batch_axis(tensor, port).with_context(at)?], ..Feed::default() })
 }
 
-fn from_npz(path: &Path, ports: &[Port]) -> Result<Feed> {
+pub(super) fn from_npz(path: &Path, ports: &[Port]) -> Result<Feed> {
     let at = || path.display().to_string();
     let mut arrays = npy::read_npz(&read_file(path)?).with_context(at)?;
     let wanted: Vec<&str> = ports.iter().map(|p| p.name.as_str()).collect();
@@ -230,7 +230,7 @@ fn with_batch_axis(mut tensor: Tensor, port: &Port) -> Result<Tensor> {
     Ok(tensor)
 }
 
-fn only_real_input(ports: &[Port]) -> Result<&Port> {
+pub(super) fn only_real_input(ports: &[Port]) -> Result<&Port> {
     let [port] = ports else {
         bail!("the model has {} inputs; give an .npz with them by name", ports.len());
     };
@@ -257,7 +257,7 @@ fn from_rows(rows: Vec<Vec<f32>>, port: &Port) -> Result<Feed> {
     Ok(Feed { tensors: vec![tensor], ..Feed::default() })
 }
 
-fn from_csv(path: &Path, ports: &[Port]) -> Result<Feed> {
+pub(super) fn from_csv(path: &Path, ports: &[Port]) -> Result<Feed> {
     let bytes = read_file(path)?;
     let at = || path.display().to_string();
     let text = std::str::from_utf8(&bytes).with_context(|| format!("{}: not text", at()))?;
@@ -348,7 +348,7 @@ fn from_pictures(given: &Given, record: Option<&Preprocessing>, ports: &[Port]) 
 }
 
 /// The model's preprocessing record, or one guessed from its input; flags override both.
-fn adjusted(
+pub(super) fn adjusted(
     given: &Given,
     recorded: Option<&Preprocessing>,
     port: &Port,

@@ -6,6 +6,8 @@ pub mod convert;
 mod inputs;
 pub mod inspect;
 pub mod predict;
+pub mod quantize;
+mod samples;
 pub mod save;
 pub mod train;
 

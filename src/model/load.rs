@@ -221,6 +221,38 @@ fn quantization_of(graph: &graph::Subgraph, ends: &[usize]) -> Vec<Option<graph:
     ends.iter().map(|&end| graph.tensors[end].quantization.clone()).collect()
 }
 
+/// A plan whose outputs are tensors of the entry graph.
+#[derive(Debug)]
+pub struct TensorsPlan {
+    pub plan: Plan,
+    /// What the outputs are, in their order.
+    pub tensors: Vec<graph::TensorId>,
+}
+
+/// A plan that gives the values of those of `tensors` that are computed at run time.
+pub fn plan_tensors(graph: &graph::Model, tensors: &[graph::TensorId]) -> Result<TensorsPlan> {
+    let (own, wanted) = (graph.clone(), tensors.to_vec());
+    let allowance = Allowance::for_bytes(constant_bytes(graph));
+    let (model, tensors) = guard::with_allowance("raising the graph", allowance, move || {
+        let mut raised = raise::raise(&own)?;
+        let mut found = vec![];
+        for tensor in wanted {
+            let Some(outlet) = raised.outlets[tensor] else { continue };
+            if raised.model.outlet_fact(outlet)?.konst.is_none() {
+                found.push((tensor, outlet));
+            }
+        }
+        let (tensors, outlets): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        raised.model.select_output_outlets(&outlets)?;
+        optimize::declutter(&mut raised.model)?;
+        Ok((raised.model, tensors))
+    })?;
+    let (inputs, _) = names_of_ends(graph);
+    let outputs: Vec<String> =
+        tensors.iter().map(|&t| graph.main().tensors[t].name.clone()).collect();
+    Ok(TensorsPlan { plan: Plan::new(model, &inputs, &outputs)?, tensors })
+}
+
 /// The dimensions of the entry graph's tensors with a batch of one; open ones are `None`.
 pub fn shapes_of_one_row(graph: &graph::Model) -> Result<Vec<Vec<Option<usize>>>> {
     guard::catch_panic("raising the graph", || raise::shapes_of_one_row(graph))

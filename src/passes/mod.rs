@@ -12,6 +12,7 @@ mod prune;
 mod share;
 
 pub use ends::{MovedEnd, channels_last, move_channels_last, transpose_count};
+pub use prune::{remove_unused_and_number, renumber_signatures};
 
 use crate::graph::{Model, Subgraph};
 

@@ -4,6 +4,11 @@ use crate::graph::*;
 
 /// Removes nodes that no output needs, then tensors that nothing names.
 pub fn remove_unused(graph: &mut Subgraph) {
+    remove_unused_and_number(graph);
+}
+
+/// As [`remove_unused`]; returns the new number of each tensor that stayed.
+pub fn remove_unused_and_number(graph: &mut Subgraph) -> Vec<Option<TensorId>> {
     let mut needed = vec![false; graph.tensors.len()];
     graph.outputs.iter().for_each(|&t| needed[t] = true);
     let mut kept = vec![];
@@ -32,6 +37,7 @@ pub fn remove_unused(graph: &mut Subgraph) {
     }
     graph.inputs.iter_mut().for_each(|t| *t = number[*t]);
     graph.outputs.iter_mut().for_each(|t| *t = number[*t]);
+    needed.iter().zip(number).map(|(keep, number)| keep.then_some(number)).collect()
 }
 
 /// Signatures name the ends of their graph by place; after tensors were renumbered, so do they again.

@@ -86,6 +86,29 @@ impl Float16Plan {
     }
 }
 
+/// Float16 constants that are read through DEQUANTIZE become float32 again.
+pub fn widen_constants(model: &mut Model) {
+    for graph in &mut model.subgraphs {
+        let mut kept = vec![];
+        for node in std::mem::take(&mut graph.nodes) {
+            let narrow = node.inputs.first().copied().flatten().map(|t| &graph.tensors[t]);
+            let halves =
+                narrow.filter(|t| node.op == LiteOp::Dequantize && t.element == ElementType::F16);
+            let (Some(data), &[output]) = (halves.and_then(|t| t.data.as_ref()), &*node.outputs)
+            else {
+                kept.push(node);
+                continue;
+            };
+            let (halves, _) = data.as_chunks::<2>();
+            let wide = halves.iter().map(|half| half::f16::from_le_bytes(*half).to_f32());
+            let wide: Vec<u8> = wide.flat_map(f32::to_le_bytes).collect();
+            graph.tensors[output].data = Some(Bytes::from(wide));
+        }
+        graph.nodes = kept;
+    }
+    model.metadata.retain(|m| m.name != "reduced_precision_support");
+}
+
 fn float32_words(tensor: &Tensor) -> Option<&[[u8; 4]]> {
     let data = tensor.data.as_ref().filter(|_| tensor.element == ElementType::F32)?;
     Some(data.as_chunks::<4>().0)

@@ -1,7 +1,26 @@
-//! Quantization of lite graphs: a scheme decides what to store how (`plan`), then edits (`apply`).
+//! Quantization of lite graphs: what was seen on samples (`calibrate`) gives ranges, a scheme decides (`plan`), then
+//! edits (`apply`), and says what each layer lost (`layers`).
 
+mod apply;
+mod bias_correction;
+mod budget;
+mod calibrate;
+mod equalize;
 mod float16;
+mod histogram;
+mod integers;
+mod layers;
+mod parameters;
+mod plan;
+mod ranges;
 mod scheme;
 
-pub use float16::Float16Plan;
+pub use apply::EndType;
+pub use budget::BudgetReport;
+pub use calibrate::{Calibration, Samples};
+pub use float16::{Float16Plan, widen_constants};
+pub use integers::{FloatLayer, IntegerOptions, IntegerReport, SavedRanges, quantize_to_integers};
+pub use layers::{LayerLoss, is_quantized};
+pub use parameters::Range;
+pub use ranges::{ChosenRange, RangeMethod};
 pub use scheme::Scheme;

@@ -1,0 +1,174 @@
+//! The integer schemes of `convert` and `quantize`: flags and files in, a graph of integers out.
+
+use super::samples::SampleSet;
+use crate::compare::Inputs;
+use crate::data::preprocessing::Preprocessing;
+use crate::format::{atomic, mmap};
+use crate::graph::Model;
+use crate::model::shapes_of_one_row;
+use crate::ops::ActivationType;
+use crate::passes::MovedEnd;
+use crate::progress::Progress;
+use crate::quantize::{
+    EndType, IntegerOptions, IntegerReport, RangeMethod, Samples, SavedRanges,
+    quantize_to_integers, widen_constants,
+};
+use crate::runtime::{Port, Tensor};
+use anyhow::{Context, Result, ensure};
+use regex_lite::Regex;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// How integers are found and what the file's ends are.
+#[derive(Debug, Clone, Default)]
+pub struct IntegerFlags {
+    /// Samples; left out, the built-in digits for a model of digits.
+    pub calibrate: Vec<PathBuf>,
+    /// At most so many samples; 0 is the default number.
+    pub samples: usize,
+    pub method: RangeMethod,
+    /// Ranges that were saved, in place of samples.
+    pub ranges: Option<PathBuf>,
+    pub save_ranges: Option<PathBuf>,
+    pub per_tensor: bool,
+    pub ends: EndType,
+    pub no_equalization: bool,
+    pub no_bias_correction: bool,
+    pub keep_float: Vec<Regex>,
+    pub max_drop: Option<f64>,
+    pub threads: usize,
+}
+
+/// How a model became integers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Quantized {
+    /// `500 of MNIST's training digits`.
+    pub samples: String,
+    pub notes: Vec<String>,
+    #[serde(flatten)]
+    pub report: IntegerReport,
+}
+
+/// What samples are made for: the ends of the source, and how the graph's differ.
+pub struct SampleSource<'a> {
+    pub ports: &'a [Port],
+    pub record: Option<&'a Preprocessing>,
+    pub moved: &'a [MovedEnd],
+}
+
+/// Samples of the source for a graph whose inputs have their axes in another order.
+struct Moved<'a> {
+    samples: &'a SampleSet,
+    ends: &'a [MovedEnd],
+}
+
+impl Samples for Moved<'_> {
+    fn runs(&self) -> usize {
+        self.samples.runs()
+    }
+
+    fn run(&self, index: usize) -> Result<Vec<Tensor>> {
+        let mut inputs = self.samples.run(index)?;
+        for end in self.ends.iter().filter(|end| end.is_input) {
+            let input = inputs.get_mut(end.place).context("an input is missing")?;
+            *input = std::mem::take(input).permute_axes(&end.permutation)?;
+        }
+        Ok(inputs)
+    }
+
+    fn labels(&self, index: usize) -> Option<Vec<usize>> {
+        self.samples.labels(index)
+    }
+}
+
+/// Samples where the user does not say how many.
+const DEFAULT_SAMPLES: usize = 500;
+/// Runs on which layers are compared.
+const REPORT_RUNS: usize = 8;
+/// Bytes of values that one run of calibration may make.
+const BYTES_PER_RUN: usize = 16 << 20;
+
+/// Runs that the file is checked on.
+const CHECKED_RUNS: usize = 64;
+
+/// Quantizes `graph` in place on the samples that the flags name, and gives what it can be checked on.
+pub fn quantize(
+    graph: &mut Model,
+    activations: ActivationType,
+    flags: &IntegerFlags,
+    source: &SampleSource,
+    progress: &dyn Progress,
+) -> Result<(Quantized, Option<Inputs>)> {
+    ensure!(
+        flags.ends != EndType::Int16 || activations == ActivationType::Int16,
+        "--io int16 goes with the scheme int16x8"
+    );
+    ensure!(
+        matches!(flags.ends, EndType::Float32 | EndType::Int16)
+            || activations == ActivationType::Int8,
+        "--io int8 and uint8 go with the scheme int8; int16x8 has float32 and int16"
+    );
+    let mut options = IntegerOptions {
+        activations,
+        per_tensor: flags.per_tensor,
+        ends: flags.ends,
+        method: flags.method,
+        equalization: !flags.no_equalization,
+        bias_correction: !flags.no_bias_correction,
+        keep_float: flags.keep_float.clone(),
+        max_drop: flags.max_drop,
+        ranges: None,
+        report_runs: REPORT_RUNS,
+        threads: flags.threads,
+    };
+    widen_constants(graph);
+    if let Some(path) = &flags.ranges {
+        let at = || path.display().to_string();
+        let text = mmap::read_text(path).with_context(|| format!("cannot read ranges {}", at()))?;
+        let saved: SavedRanges = serde_json::from_str(&text)
+            .with_context(|| format!("{}: not ranges that --save-ranges wrote", at()))?;
+        options.ranges = Some(saved);
+    }
+    let most = if flags.samples == 0 { DEFAULT_SAMPLES } else { flags.samples };
+    let samples = match (&flags.ranges, flags.calibrate.is_empty()) {
+        (Some(_), true) => None,
+        _ => {
+            let per_run = rows_per_run(graph)?;
+            Some(SampleSet::open(&flags.calibrate, most, per_run, source.ports, source.record)?)
+        }
+    };
+    let moved = samples.as_ref().map(|samples| Moved { samples, ends: source.moved });
+    let moved = moved.as_ref().map(|moved| moved as &dyn Samples);
+    let report = quantize_to_integers(graph, moved, &options, progress)?;
+    if let Some(path) = &flags.save_ranges {
+        let text = serde_json::to_string_pretty(&report.ranges)? + "\n";
+        let written: std::io::Result<()> =
+            atomic::write_file(path, |file| std::io::Write::write_all(file, text.as_bytes()));
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let what = samples.as_ref().map_or_else(
+        || format!("saved ranges ({})", report.method),
+        |samples| samples.what.clone(),
+    );
+    let inputs = match &samples {
+        None => None,
+        Some(samples) => {
+            let runs = samples.runs().min(CHECKED_RUNS);
+            let runs = (0..runs).map(|i| samples.run(i)).collect::<Result<Vec<_>>>()?;
+            Some(Inputs { what: "calibration samples".into(), runs })
+        }
+    };
+    let notes = samples.map(|s| s.notes).unwrap_or_default();
+    Ok((Quantized { samples: what, notes, report }, inputs))
+}
+
+/// Rows for which the graph makes a bounded amount of values.
+fn rows_per_run(graph: &Model) -> Result<usize> {
+    let shapes = shapes_of_one_row(graph)?;
+    let count = |shape: &Vec<Option<usize>>| -> usize {
+        shape.iter().map(|d| d.unwrap_or(1)).fold(1, usize::saturating_mul)
+    };
+    let variables = graph.main().tensors.iter().zip(&shapes).filter(|(t, _)| t.data.is_none());
+    let bytes: usize = variables.map(|(_, shape)| count(shape)).fold(0, usize::saturating_add);
+    Ok((BYTES_PER_RUN / bytes.saturating_mul(4).max(1)).clamp(1, CHECKED_RUNS))
+}

@@ -1,0 +1,289 @@
+//! What a model is calibrated on: pictures, digits or arrays, one run's worth at a time.
+
+use super::inputs::{
+    Feed, Given, Kind, adjusted, from_csv, from_npy, from_npz, kind, only_real_input,
+};
+use crate::data::preprocessing::Preprocessing;
+use crate::data::{image, mnist};
+use crate::format::{idx, mmap};
+use crate::graph::{Dim, ElementType};
+use crate::quantize::Samples;
+use crate::runtime::{Port, Tensor, f32_values};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::PathBuf;
+
+/// Samples in the model's form, made when they are asked for.
+#[derive(Debug)]
+pub struct SampleSet {
+    source: Source,
+    /// Rows of the source, one list a run.
+    runs: Vec<Vec<usize>>,
+    /// The class of each row of the source.
+    labels: Option<Vec<usize>>,
+    /// `100 pictures of photos`.
+    pub what: String,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// 8-bit pixels of the record's size, one after another.
+    Pixels {
+        record: Preprocessing,
+        pixels: Vec<u8>,
+    },
+    Pictures {
+        record: Preprocessing,
+        paths: Vec<PathBuf>,
+    },
+    /// One tensor an input; the first axis is rows.
+    Arrays(Vec<Tensor>),
+}
+
+/// So few say little about the values there will be.
+const FEW: usize = 10;
+/// Values that float32 pictures have when nobody scaled them.
+const PIXEL_RANGE: f32 = 255.0;
+
+impl SampleSet {
+    /// At most `most` samples of `data`, spread evenly over it, `per_run` in one run where the model takes any number.
+    /// Without data a model of digits has the built-in ones.
+    ///
+    /// # Errors
+    /// The data cannot be read, does not fit the inputs, or holds what is not finite.
+    pub fn open(
+        data: &[PathBuf],
+        most: usize,
+        per_run: usize,
+        ports: &[Port],
+        record: Option<&Preprocessing>,
+    ) -> Result<SampleSet> {
+        ensure!(most > 0, "--samples 0: at least one is needed");
+        let mut notes = vec![];
+        let mut labels = None;
+        let (source, rows, what) = match data {
+            [] if record.is_some_and(|r| {
+                r == &Preprocessing { layout: r.layout, ..Preprocessing::mnist() }
+            }) =>
+            {
+                built_in_digits(most, ports, record, &mut labels, &mut notes)?
+            }
+            [] => bail!(
+                "calibrating needs samples like those the model will see: give --calibrate a folder of pictures, an \
+                 .npz of inputs by name, .npy, IDX, .csv, or mnist"
+            ),
+            [one] if one.as_os_str() == "mnist" && !one.exists() => {
+                built_in_digits(most, ports, record, &mut labels, &mut notes)?
+            }
+            [one] => match kind(one) {
+                Kind::Npy => arrays(from_npy(one, ports)?, one)?,
+                Kind::Npz => arrays(from_npz(one, ports)?, one)?,
+                Kind::Csv => arrays(from_csv(one, ports)?, one)?,
+                Kind::Idx => idx_pixels(one, ports, record, &mut notes)?,
+                Kind::Pictures => pictures(data, ports, record, &mut notes)?,
+            },
+            several => match several.iter().find(|p| kind(p) != Kind::Pictures) {
+                Some(other) => {
+                    bail!("{} cannot be combined with other data; give it alone", other.display())
+                }
+                None => pictures(data, ports, record, &mut notes)?,
+            },
+        };
+        let taken = most.min(rows);
+        let chosen: Vec<usize> = (0..taken).map(|k| k * rows / taken).collect();
+        let fixed = ports.iter().find_map(|p| p.shape.first().and_then(Dim::known));
+        let per_run = fixed.unwrap_or(per_run).max(1);
+        let runs: Vec<Vec<usize>> = match fixed {
+            Some(_) => chosen.chunks_exact(per_run).map(<[usize]>::to_vec).collect(),
+            None => chosen.chunks(per_run).map(<[usize]>::to_vec).collect(),
+        };
+        ensure!(
+            !runs.is_empty(),
+            "the model takes {per_run} samples at a time; {what}: there are only {taken}"
+        );
+        let used: usize = runs.iter().map(Vec::len).sum();
+        if used < FEW {
+            notes.push(format!(
+                "calibrating on {used} {}: ranges of values never seen will be cut off; give some \
+                 hundred",
+                if used == 1 { "sample" } else { "samples" }
+            ));
+        }
+        if let Source::Arrays(tensors) = &source {
+            check_arrays(tensors, ports, record, &mut notes)?;
+        }
+        Ok(SampleSet { source, labels, runs, what: format!("{used} of {what}"), notes })
+    }
+}
+
+impl Samples for SampleSet {
+    fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    fn run(&self, index: usize) -> Result<Vec<Tensor>> {
+        let rows = self.runs.get(index).context("no such run")?;
+        match &self.source {
+            Source::Pixels { record, pixels } => {
+                let size: usize = record.shape(1).iter().product();
+                let mut values = Vec::with_capacity(rows.len() * size);
+                for &row in rows {
+                    values.extend(record.normalize(&pixels[row * size..][..size]));
+                }
+                Ok(vec![Tensor::from_shape(&record.shape(rows.len()), &values)?])
+            }
+            Source::Pictures { record, paths } => {
+                let mut values = vec![];
+                for &row in rows {
+                    values.extend(image::to_tensor(&image::load_image(&paths[row])?, record).data);
+                }
+                Ok(vec![Tensor::from_shape(&record.shape(rows.len()), &values)?])
+            }
+            Source::Arrays(tensors) => tensors.iter().map(|t| rows_of(t, rows)).collect(),
+        }
+    }
+
+    fn labels(&self, index: usize) -> Option<Vec<usize>> {
+        self.runs.get(index)?.iter().map(|&row| self.labels.as_ref()?.get(row).copied()).collect()
+    }
+}
+
+fn rows_of(tensor: &Tensor, rows: &[usize]) -> Result<Tensor> {
+    let parts: Vec<Tensor> =
+        rows.iter().map(|&row| tensor.slice(0, row, row + 1)).collect::<Result<_>>()?;
+    Tensor::stack_tensors(0, &parts)
+}
+
+type Opened = (Source, usize, String);
+
+fn built_in_digits(
+    most: usize,
+    ports: &[Port],
+    record: Option<&Preprocessing>,
+    labels: &mut Option<Vec<usize>>,
+    notes: &mut Vec<String>,
+) -> Result<Opened> {
+    let record = adjusted(&Given::default(), record, only_real_input(ports)?, notes)?;
+    let size = [record.height, record.width];
+    ensure!(
+        size == [mnist::ROWS, mnist::COLS] && record.channels.count() == 1,
+        "the digits are 28×28 grey pixels; the model takes {}×{}×{}",
+        record.height,
+        record.width,
+        record.channels.count()
+    );
+    let digits = mnist::first_train_images(most.min(mnist::TRAIN_IMAGES))?;
+    let pixels = digits.images().to_vec();
+    *labels = Some(digits.labels().iter().map(|&label| label as usize).collect());
+    Ok((Source::Pixels { record, pixels }, digits.len(), "MNIST's training digits".into()))
+}
+
+fn idx_pixels(
+    path: &PathBuf,
+    ports: &[Port],
+    record: Option<&Preprocessing>,
+    notes: &mut Vec<String>,
+) -> Result<Opened> {
+    let at = || path.display().to_string();
+    let bytes = mmap::open(path).with_context(|| format!("cannot read {}", at()))?;
+    let file = idx::parse(&bytes).with_context(at)?;
+    let record = adjusted(&Given::default(), record, only_real_input(ports)?, notes)?;
+    let (&count, size) = file.dims.split_first().with_context(|| format!("{}: no images", at()))?;
+    ensure!(
+        size == [record.height, record.width] && file.element == idx::IdxType::U8,
+        "{}: images of {size:?} bytes; the model takes {}×{} grey pixels",
+        at(),
+        record.height,
+        record.width
+    );
+    ensure!(count > 0, "{} holds no images", at());
+    Ok((Source::Pixels { record, pixels: file.data.to_vec() }, count, at()))
+}
+
+fn pictures(
+    data: &[PathBuf],
+    ports: &[Port],
+    record: Option<&Preprocessing>,
+    notes: &mut Vec<String>,
+) -> Result<Opened> {
+    let mut paths = vec![];
+    for input in data {
+        paths.extend(image::list_images(input)?);
+    }
+    let record = adjusted(&Given::default(), record, only_real_input(ports)?, notes)?;
+    let names: Vec<String> = data.iter().map(|p| p.display().to_string()).collect();
+    let rows = paths.len();
+    Ok((
+        Source::Pictures { record, paths },
+        rows,
+        format!("{rows} pictures ({})", names.join(", ")),
+    ))
+}
+
+fn arrays(feed: Feed, path: &std::path::Path) -> Result<Opened> {
+    let at = || path.display().to_string();
+    let rows: Vec<usize> =
+        feed.tensors.iter().map(|t| t.shape().first().copied().unwrap_or(0)).collect();
+    let first = rows.first().copied().with_context(|| format!("{}: no arrays", at()))?;
+    ensure!(rows.iter().all(|&n| n == first), "{}: the arrays have {rows:?} rows", at());
+    ensure!(first > 0, "{} holds no samples", at());
+    Ok((Source::Arrays(feed.tensors), first, format!("{first} samples ({})", at())))
+}
+
+fn check_arrays(
+    tensors: &[Tensor],
+    ports: &[Port],
+    record: Option<&Preprocessing>,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    for (tensor, port) in tensors.iter().zip(ports) {
+        if port.element != ElementType::F32 {
+            continue;
+        }
+        let values = f32_values(tensor)?;
+        let per_row = (values.len() / tensor.shape().first().copied().unwrap_or(1).max(1)).max(1);
+        if let Some(place) = values.iter().position(|v| !v.is_finite()) {
+            bail!(
+                "input '{}', sample {}: {} is not a finite number; clean the calibration data",
+                port.name,
+                place / per_row,
+                values[place]
+            );
+        }
+        let range = |(low, high): (f32, f32), v: &f32| (low.min(*v), high.max(*v));
+        let (low, high) = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), range);
+        if low == high {
+            notes
+                .push(format!("input '{}' is {low} everywhere in the calibration data", port.name));
+        }
+        let expected = record.map(|r| {
+            let mut ends = r.normalize(&vec![0; r.shape(1).iter().product()]);
+            ends.extend(r.normalize(&vec![255; r.shape(1).iter().product()]));
+            ends.iter().fold((f32::INFINITY, f32::NEG_INFINITY), range)
+        });
+        match expected {
+            Some((least, most)) => {
+                let width = most - least;
+                if low < least - 0.5 * width || high > most + 0.5 * width {
+                    notes.push(format!(
+                        "input '{}' reaches from {low} to {high} in the calibration data; the model's pictures are \
+                         {least} to {most}: was the same preprocessing used?",
+                        port.name
+                    ));
+                }
+            }
+            None => {
+                let whole = values.iter().all(|v| v.fract() == 0.0);
+                if whole && low >= 0.0 && high > PIXEL_RANGE / 2.0 && high <= PIXEL_RANGE {
+                    notes.push(format!(
+                        "input '{}' holds whole numbers from {low} to {high}, like pixels nobody scaled; if the \
+                         model was trained on 0..1, scale them first",
+                        port.name
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! Static integer quantization from one end to the other: ranges, plan, edit, losses.
+
+use super::apply::EndType;
+use super::budget::{BudgetReport, keep_within};
+use super::calibrate::{Calibration, Samples};
+use super::equalize::{Factors, equalize, equalize_by};
+use super::layers::{LayerLoss, is_quantized, layer_losses};
+use super::plan::{IntegerPlan, Place};
+use super::ranges::{ChosenRange, RangeMethod};
+use crate::graph::{ElementType, Model};
+use crate::ops::ActivationType;
+use crate::progress::Progress;
+use anyhow::{Context, Result, ensure};
+use regex_lite::Regex;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+#[derive(Debug, Clone)]
+pub struct IntegerOptions {
+    pub activations: ActivationType,
+    /// One scale for all of a layer's weights, not one a channel.
+    pub per_tensor: bool,
+    pub ends: EndType,
+    pub method: RangeMethod,
+    /// Spread the numbers of a tensor's channels alike between layers that follow each other.
+    pub equalization: bool,
+    /// Take off each bias what rounding the weights adds to the mean.
+    pub bias_correction: bool,
+    /// Layers whose result's name one of these matches stay float32.
+    pub keep_float: Vec<Regex>,
+    /// Keep the fewest layers in float32 that bring the loss below this: of accuracy where the samples have labels,
+    /// else of the outputs' power.
+    pub max_drop: Option<f64>,
+    /// Ranges of an earlier calibration, in place of samples.
+    pub ranges: Option<SavedRanges>,
+    /// Runs that the layers are compared on.
+    pub report_runs: usize,
+    pub threads: usize,
+}
+
+/// What calibration found, by tensor name: all that quantizing the same model again needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SavedRanges {
+    pub method: String,
+    pub tensors: BTreeMap<String, ChosenRange>,
+    /// How channels were equalized before the ranges were taken.
+    #[serde(default)]
+    pub equalization: Factors,
+    #[serde(default)]
+    pub channel_means: BTreeMap<String, Vec<f32>>,
+}
+
+/// What quantization came to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct IntegerReport {
+    pub method: String,
+    /// The worst by itself first.
+    pub layers: Vec<LayerLoss>,
+    /// Nodes with floats that stayed so, and why.
+    pub float_layers: Vec<FloatLayer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetReport>,
+    #[serde(skip)]
+    pub ranges: SavedRanges,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FloatLayer {
+    pub name: String,
+    pub op: String,
+    pub why: String,
+}
+
+/// Runs that tell the sizes of channels.
+const EQUALIZING_RUNS: usize = 32;
+/// Runs that a budget is measured on.
+const BUDGET_RUNS: usize = 64;
+
+/// Quantizes the entry graph of `model` in place.
+///
+/// # Errors
+/// The model is quantized already; nothing in it has an integer form; no range is known; a run fails.
+pub fn quantize_to_integers(
+    model: &mut Model,
+    samples: Option<&dyn Samples>,
+    options: &IntegerOptions,
+    progress: &dyn Progress,
+) -> Result<IntegerReport> {
+    ensure!(!is_quantized(model), "the model is quantized already; start from the float model");
+    let equalization = match (&options.ranges, samples) {
+        (Some(saved), _) => {
+            equalize_by(model, &saved.equalization);
+            saved.equalization.clone()
+        }
+        (None, Some(samples)) if options.equalization => {
+            equalize(model, samples, EQUALIZING_RUNS, progress)?
+        }
+        _ => Factors::new(),
+    };
+    let graph = model.main();
+    let mut channel_means = HashMap::new();
+    let (chosen, method) = match (&options.ranges, samples) {
+        (Some(saved), _) => {
+            let of = |t: &crate::graph::Tensor| saved.tensors.get(&t.name).copied();
+            let chosen: Vec<Option<ChosenRange>> = graph.tensors.iter().map(of).collect();
+            ensure!(
+                chosen.iter().any(Option::is_some),
+                "none of the {} saved ranges has the name of one of the model's tensors",
+                saved.tensors.len()
+            );
+            let ids = graph.tensors.iter().enumerate();
+            let means = ids.filter_map(|(id, t)| Some((id, saved.channel_means.get(&t.name)?)));
+            channel_means = means.map(|(id, means)| (id, means.clone())).collect();
+            (chosen, saved.method.clone())
+        }
+        (None, Some(samples)) => {
+            let histograms = options.method.needs_histogram();
+            let seen = Calibration::run(model, samples, histograms, options.threads, progress)?;
+            let chosen = seen.choose(model, options.method, 256);
+            if options.bias_correction {
+                channel_means = seen.channel_means;
+            }
+            (chosen, options.method.to_string())
+        }
+        (None, None) => anyhow::bail!("neither samples nor saved ranges were given"),
+    };
+    let ranges = super::layers::ranges(&chosen);
+    for regex in &options.keep_float {
+        let matches = |t: &usize| regex.is_match(&graph.tensors[*t].name);
+        ensure!(
+            graph.nodes.iter().flat_map(|n| &n.outputs).any(|t| matches(t)),
+            "--keep-float '{}' matches no layer; 'mlctl inspect -v' lists their names",
+            regex.as_str()
+        );
+    }
+    let plan_with = |budget: &HashSet<usize>| {
+        let keep_float = |node: usize| {
+            let outputs = || graph.nodes[node].outputs.iter().map(|&t| &graph.tensors[t].name);
+            let by_name = options.keep_float.iter().find(|r| outputs().any(|n| r.is_match(n)));
+            let by_budget = budget.contains(&node).then(|| "kept by --max-drop".to_string());
+            by_name.map(|regex| format!("--keep-float '{}'", regex.as_str())).or(by_budget)
+        };
+        let mut plan = IntegerPlan::new(
+            model,
+            &ranges,
+            options.activations,
+            !options.per_tensor,
+            options.ends,
+            &keep_float,
+        );
+        plan.channel_means = channel_means.clone();
+        plan
+    };
+    let mut plan = plan_with(&HashSet::new());
+    ensure!(
+        plan.nodes.iter().any(|place| matches!(place, Place::Integer(_))),
+        "no layer of the model has an integer form: {}",
+        float_layers(model, &plan)
+            .iter()
+            .map(|l| format!("{} ({})", l.op, l.why))
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
+    let layers = match samples {
+        Some(samples) if options.report_runs > 0 => {
+            // compared with float ends, whatever the file has
+            let mut quantized = model.clone();
+            let integers = plan.apply(&mut quantized, EndType::Float32)?;
+            let runs = options.report_runs;
+            layer_losses(model, &plan, &quantized, &integers, samples, runs, progress)?
+        }
+        _ => vec![],
+    };
+    let mut budget = None;
+    if let Some(allowed) = options.max_drop {
+        let samples = samples.context("--max-drop measures on samples: give --calibrate too")?;
+        let runs = BUDGET_RUNS;
+        let (kept, report) =
+            keep_within(model, &plan_with, &layers, samples, runs, allowed, progress)?;
+        plan = plan_with(&kept);
+        budget = Some(report);
+    }
+    let mut quantized = model.clone();
+    plan.apply(&mut quantized, options.ends)?;
+    quantized.validate().context("the quantized graph")?;
+    let named = graph.tensors.iter().zip(&chosen);
+    let tensors = named.filter_map(|(t, range)| Some((t.name.clone(), (*range)?))).collect();
+    let means = plan.channel_means.iter();
+    let channel_means =
+        means.map(|(&t, means)| (graph.tensors[t].name.clone(), means.clone())).collect();
+    let report = IntegerReport {
+        ranges: SavedRanges { method: method.clone(), tensors, equalization, channel_means },
+        method,
+        layers,
+        float_layers: float_layers(model, &plan),
+        budget,
+    };
+    *model = quantized;
+    Ok(report)
+}
+
+/// Nodes that stay float32, but for those that compute shapes and indices.
+fn float_layers(model: &Model, plan: &IntegerPlan) -> Vec<FloatLayer> {
+    let graph = model.main();
+    let nodes = graph.nodes.iter().zip(&plan.nodes);
+    nodes
+        .filter_map(|(node, place)| {
+            let Place::Float(why) = place else { return None };
+            let tensor = &graph.tensors[*node.outputs.first()?];
+            (tensor.element == ElementType::F32).then(|| FloatLayer {
+                name: tensor.name.clone(),
+                op: node.op.name().to_string(),
+                why: why.clone(),
+            })
+        })
+        .collect()
+}

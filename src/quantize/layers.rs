@@ -75,6 +75,9 @@ pub fn layer_losses(
 ) -> Result<Vec<LayerLoss>> {
     let graph = model.main();
     let alone = Alone::new(model, plan)?;
+    if alone.results.is_empty() {
+        return Ok(vec![]);
+    }
     let mut wanted: Vec<TensorId> = alone.operands.clone();
     wanted.extend(alone.results.iter().map(|(_, result)| *result));
     wanted.sort_unstable();
@@ -196,7 +199,9 @@ impl Alone {
                 continue;
             }
             let Some(first) = float_results(whole, node).next() else { continue };
-            operands.extend(float_operands(whole, node));
+            // conditions and indices too, which stay what they are
+            let computed = |t: &TensorId| whole.tensors[*t].data.is_none();
+            operands.extend(node.inputs.iter().flatten().copied().filter(computed));
             let mut alone: Node = node.clone();
             for output in &mut alone.outputs {
                 let copy = Tensor {

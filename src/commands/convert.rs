@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::inputs::{check_data, data_inputs, test_inputs};
-use super::quantize::{IntegerFlags, Quantized, SampleSource, quantize};
+use super::quantize::{IntegerFlags, Quantized, SampleSource, quantize, save_ranges};
 use crate::compare::{Alignment, Inputs, OutputDifference, Side, compare_in_turn};
 use crate::data::preprocessing::{Layout, Preprocessing};
 use crate::format::{atomic, mmap};
@@ -123,6 +123,19 @@ pub fn convert(
         "{} is the model itself; choose another -o",
         out.display()
     );
+    let integers = &options.integers;
+    let calibrates = !integers.calibrate.is_empty()
+        || integers.ranges.is_some()
+        || integers.save_ranges.is_some();
+    ensure!(
+        !calibrates || options.scheme.and_then(Scheme::activations).is_some(),
+        "--calibrate, --ranges and --save-ranges go with the schemes int8 and int16x8; {scheme} needs no samples"
+    );
+    ensure!(
+        integers.save_ranges.as_ref() != Some(&out),
+        "--save-ranges {}: that is where the model goes; choose another name",
+        out.display()
+    );
     ensure!(!out.is_dir(), "{} is a folder; give -o a file name", out.display());
     let extension = out.extension().and_then(|e| e.to_str()).unwrap_or_default();
     ensure!(
@@ -187,6 +200,7 @@ pub fn convert(
     let transposes = graph.subgraphs.iter().map(passes::transpose_count).sum();
     let budget = quantization.as_ref().and_then(|q: &Quantized| q.report.budget.as_ref());
     let within_budget = budget.is_none_or(|budget| budget.holds);
+    let ranges = options.integers.save_ranges.as_deref();
     let written = atomic::write_checked_file(
         &out,
         // the graph goes before the check: its constants need not be in memory beside the plans
@@ -200,6 +214,9 @@ pub fn convert(
                 ),
             };
             let holds = verification.as_ref().is_none_or(|v| v.holds) && within_budget;
+            if let (true, Some(path), Some(quantized)) = (holds, ranges, &quantization) {
+                save_ranges(path, quantized)?;
+            }
             Ok(((bytes, verification), holds))
         },
     );

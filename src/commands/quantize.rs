@@ -10,14 +10,14 @@ use crate::ops::ActivationType;
 use crate::passes::MovedEnd;
 use crate::progress::Progress;
 use crate::quantize::{
-    EndType, IntegerOptions, IntegerReport, RangeMethod, Samples, SavedRanges,
+    EndType, IntegerOptions, IntegerReport, RangeMethod, Samples, SavedRanges, is_quantized,
     quantize_to_integers, widen_constants,
 };
 use crate::runtime::{Port, Tensor};
 use anyhow::{Context, Result, ensure};
 use regex_lite::Regex;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How integers are found and what the file's ends are.
 #[derive(Debug, Clone, Default)]
@@ -129,6 +129,7 @@ pub fn quantize(
             .with_context(|| format!("{}: not ranges that --save-ranges wrote", at()))?;
         options.ranges = Some(saved);
     }
+    ensure!(!is_quantized(graph), "the model is quantized already; start from the float model");
     let most = if flags.samples == 0 { DEFAULT_SAMPLES } else { flags.samples };
     let samples = match (&flags.ranges, flags.calibrate.is_empty()) {
         (Some(_), true) => None,
@@ -140,12 +141,6 @@ pub fn quantize(
     let moved = samples.as_ref().map(|samples| Moved { samples, ends: source.moved });
     let moved = moved.as_ref().map(|moved| moved as &dyn Samples);
     let report = quantize_to_integers(graph, moved, &options, progress)?;
-    if let Some(path) = &flags.save_ranges {
-        let text = serde_json::to_string_pretty(&report.ranges)? + "\n";
-        let written: std::io::Result<()> =
-            atomic::write_file(path, |file| std::io::Write::write_all(file, text.as_bytes()));
-        written.with_context(|| format!("cannot write {}", path.display()))?;
-    }
     let what = samples.as_ref().map_or_else(
         || format!("saved ranges ({})", report.method),
         |samples| samples.what.clone(),
@@ -160,6 +155,14 @@ pub fn quantize(
     };
     let notes = samples.map(|s| s.notes).unwrap_or_default();
     Ok((Quantized { samples: what, notes, report }, inputs))
+}
+
+/// Writes what `--ranges` takes; for when the model itself is written.
+pub fn save_ranges(path: &Path, quantized: &Quantized) -> Result<()> {
+    let text = serde_json::to_string_pretty(&quantized.report.ranges)? + "\n";
+    let written: std::io::Result<()> =
+        atomic::write_file(path, |file| std::io::Write::write_all(file, text.as_bytes()));
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Rows for which the graph makes a bounded amount of values.

@@ -11,9 +11,9 @@ class Mlctl:
     def __init__(self, binary):
         self.binary = Path(binary).resolve()
 
-    def run(self, *arguments, cwd):
+    def run(self, *arguments, cwd, seconds=300):
         command = [str(self.binary), *map(str, arguments)]
-        done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds)
         if done.returncode != 0:
             said = done.stderr.strip().splitlines() or ["nothing on stderr"]
             raise RuntimeError(f"`mlctl {' '.join(command[1:])}` exited {done.returncode}: {said[-1]}")

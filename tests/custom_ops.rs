@@ -70,7 +70,7 @@ fn converted(model: &Model, options: ConvertOptions) -> anyhow::Result<(ConvertR
     write::write_tflite(model, &write::Description::default(), &mut bytes)?;
     std::fs::write(&from, bytes)?;
     let options = ConvertOptions { model: Some(from), out: Some(to.clone()), ..options };
-    match convert(&options) {
+    match convert(&options, &mlctl::progress::Silent) {
         Ok(Outcome::Done(report)) => Ok((report, read_file(&to))),
         Ok(other) => panic!("{other:?}"),
         Err(error) => {

@@ -9,13 +9,13 @@ use crate::tract::typed_ops::quantized::{
 };
 
 /// What these ops have in common.
-struct Parts {
-    input: Affine,
-    shape: Vec<usize>,
+pub struct Parts {
+    pub input: Affine,
+    pub shape: Vec<usize>,
     /// Less their zero points.
-    weights: Vec<i16>,
-    bias: Vec<i64>,
-    output: Requantize,
+    pub weights: Vec<i16>,
+    pub bias: Vec<i64>,
+    pub output: Requantize,
 }
 
 /// How the kernels of an op get from sums to results.
@@ -99,12 +99,21 @@ fn parts(
 }
 
 pub fn raise_conv(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>> {
-    let LiteOp::Conv2D { padding, strides, dilations, activation } = &node.op else {
-        return Ok(None);
-    };
-    let Some(parts) = parts(ctx, node, [0, 2], 0, *activation, Rounding::Fixed)? else {
-        return Ok(None);
-    };
+    let LiteOp::Conv2D { activation, .. } = &node.op else { return Ok(None) };
+    match parts(ctx, node, [0, 2], 0, *activation, Rounding::Fixed)? {
+        Some(parts) => finish_conv(ctx, node, parts, Quantized::new),
+        None => Ok(None),
+    }
+}
+
+/// CONV_2D as the kernel that `host` makes of it.
+pub fn finish_conv(
+    ctx: &mut RaiseContext,
+    node: &Node,
+    parts: Parts,
+    host: impl FnOnce(Conv) -> Quantized,
+) -> Result<Option<()>> {
+    let LiteOp::Conv2D { padding, strides, dilations, .. } = &node.op else { return Ok(None) };
     let name = ctx.output_name(node);
     let x = ctx.input(node, 0)?;
     let channels = channels(ctx, name, x)?;
@@ -121,15 +130,26 @@ pub fn raise_conv(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>> {
     let (groups, input) = (channels / inner, parts.input);
     let filters = Filters::new(depth, groups, parts.weights, parts.bias, parts.output, input);
     let op = Conv { spec, groups, input, filters };
-    let wire = ctx.wire(name, Quantized::new(op), &[x])?;
+    let wire = ctx.wire(name, host(op), &[x])?;
     ctx.finish(node, wire).map(Some)
 }
 
 pub fn raise_depthwise(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>> {
-    let LiteOp::DepthwiseConv2D { padding, strides, dilations, activation, .. } = &node.op else {
-        return Ok(None);
-    };
-    let Some(parts) = parts(ctx, node, [0, 2], 3, *activation, Rounding::Fixed)? else {
+    let LiteOp::DepthwiseConv2D { activation, .. } = &node.op else { return Ok(None) };
+    match parts(ctx, node, [0, 2], 3, *activation, Rounding::Fixed)? {
+        Some(parts) => finish_depthwise(ctx, node, parts, Quantized::new),
+        None => Ok(None),
+    }
+}
+
+/// DEPTHWISE_CONV_2D as the kernel that `host` makes of it.
+pub fn finish_depthwise(
+    ctx: &mut RaiseContext,
+    node: &Node,
+    parts: Parts,
+    host: impl FnOnce(DepthwiseConv) -> Quantized,
+) -> Result<Option<()>> {
+    let LiteOp::DepthwiseConv2D { padding, strides, dilations, .. } = &node.op else {
         return Ok(None);
     };
     let name = ctx.output_name(node);
@@ -142,7 +162,7 @@ pub fn raise_depthwise(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>
     let spec =
         channels_last_spec(&[height, width], *padding, strides, dilations, [channels, count]);
     let op = DepthwiseConv::new(spec, parts.input, parts.weights, parts.bias, parts.output);
-    let wire = ctx.wire(name, Quantized::new(op), &[x])?;
+    let wire = ctx.wire(name, host(op), &[x])?;
     ctx.finish(node, wire).map(Some)
 }
 
@@ -189,12 +209,21 @@ pub fn raise_transpose(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>
 }
 
 pub fn raise_dense(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>> {
-    let LiteOp::FullyConnected { activation, keep_num_dims, .. } = node.op else {
-        return Ok(None);
-    };
-    let Some(parts) = parts(ctx, node, [0, 2], 0, activation, Rounding::Real)? else {
-        return Ok(None);
-    };
+    let LiteOp::FullyConnected { activation, .. } = node.op else { return Ok(None) };
+    match parts(ctx, node, [0, 2], 0, activation, Rounding::Real)? {
+        Some(parts) => finish_dense(ctx, node, parts, Quantized::new),
+        None => Ok(None),
+    }
+}
+
+/// FULLY_CONNECTED as the kernel that `host` makes of it.
+pub fn finish_dense(
+    ctx: &mut RaiseContext,
+    node: &Node,
+    parts: Parts,
+    host: impl FnOnce(Dense) -> Quantized,
+) -> Result<Option<()>> {
+    let LiteOp::FullyConnected { keep_num_dims, .. } = node.op else { return Ok(None) };
     let name = ctx.output_name(node);
     let &[count, depth] = parts.shape.as_slice() else {
         return Err(anyhow!("'{name}': weights of {:?}", parts.shape));
@@ -206,7 +235,7 @@ pub fn raise_dense(ctx: &mut RaiseContext, node: &Node) -> Result<Option<()>> {
     let input = parts.input;
     let filters = Filters::new(depth, 1, parts.weights, parts.bias, parts.output, input);
     let op = Dense { input, filters };
-    let mut wire = ctx.wire(name, Quantized::new(op), &[rows])?;
+    let mut wire = ctx.wire(name, host(op), &[rows])?;
     if keep_num_dims && shape.len() != 2 {
         shape.pop();
         shape.push(count.into());

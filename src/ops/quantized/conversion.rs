@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::kernels::fixed_point::Multiplier;
-use crate::tract::typed_ops::quantized::{Channels, Dequantize, Quantize, Requantization, Table};
+use crate::tract::IntoTValue;
+use crate::tract::typed_ops::quantized::{
+    Channels, Dequantize, Kernel, Quantize, Requantization, Table,
+};
 
 /// Scales and zero points of a tensor, one or along an axis.
 fn channels(tensor: &Tensor) -> Result<Channels> {
@@ -37,16 +40,23 @@ pub fn reals(ctx: &mut RaiseContext, tensor: TensorId) -> Result<OutletId> {
     let read = &ctx.graph.tensors[tensor];
     let name = format!("{}/real", read.name);
     let channels = channels(read)?;
-    if read.element == ElementType::I4 {
-        let integers = integers(read).context("int4 values that are not constant")?;
-        let integers: Vec<i8> = integers.into_iter().map(|i| i as i8).collect();
-        let shape = read.known_shape().with_context(|| format!("tensor '{}'", read.name))?;
-        let constant = tract::Tensor::from_shape(&shape, &integers)?.into_arc_tensor();
-        let wide = ctx.add_constant(&format!("{}/int8", read.name), constant)?;
-        return ctx.wire(&name, Quantized::new(Dequantize { channels }), &[wide]);
+    let shape = read.known_shape();
+    let integers = match (read.element, &read.data, &shape) {
+        (ElementType::I4, _, Some(shape)) => {
+            let integers = integers(read).context("int4 values that are not constant")?;
+            let integers: Vec<i8> = integers.into_iter().map(|i| i as i8).collect();
+            Some(tract::Tensor::from_shape(shape, &integers)?)
+        }
+        (_, Some(_), Some(_)) => Some((*tract_constant(read)?).clone().into_plain_ram()?),
+        _ => None,
+    };
+    let op = Dequantize { channels };
+    if let Some(integers) = integers {
+        let reals = op.run(&[integers.into_tvalue()])?;
+        return ctx.add_constant(&name, reals.into_arc_tensor());
     }
     let input = ctx.outlet(tensor)?;
-    ctx.wire(&name, Quantized::new(Dequantize { channels }), &[input])
+    ctx.wire(&name, Quantized::new(op), &[input])
 }
 
 /// float32 values as the integers of `tensor`.

@@ -5,6 +5,7 @@ mod activation;
 mod binary;
 mod conv;
 mod conversion;
+mod hybrid;
 mod reduce;
 mod window;
 
@@ -68,9 +69,18 @@ pub fn raise(
         | LiteOp::Dequantize
         | LiteOp::Custom { .. } => return ordinary(ctx, node),
         LiteOp::Concatenation { .. } => conversion::raise_concatenation(ctx, node, ordinary)?,
-        LiteOp::Conv2D { .. } => conv::raise_conv(ctx, node)?,
-        LiteOp::DepthwiseConv2D { .. } => conv::raise_depthwise(ctx, node)?,
-        LiteOp::FullyConnected { .. } => conv::raise_dense(ctx, node)?,
+        LiteOp::Conv2D { .. } => match conv::raise_conv(ctx, node)? {
+            None => hybrid::raise_conv(ctx, node)?,
+            done => done,
+        },
+        LiteOp::DepthwiseConv2D { .. } => match conv::raise_depthwise(ctx, node)? {
+            None => hybrid::raise_depthwise(ctx, node)?,
+            done => done,
+        },
+        LiteOp::FullyConnected { .. } => match conv::raise_dense(ctx, node)? {
+            None => hybrid::raise_dense(ctx, node)?,
+            done => done,
+        },
         LiteOp::Pool2D { .. } => window::raise_pool(ctx, node)?,
         LiteOp::Unary(_) | LiteOp::LeakyRelu { .. } | LiteOp::Gelu { .. } => {
             activation::raise(ctx, node)?

@@ -85,7 +85,7 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             break
         }
         'mlctl;convert' {
-            [CompletionResult]::new('--quantize', '--quantize', [CompletionResultType]::ParameterName, 'Quantize: f16 (weights), int8, int16x8 (weights and activations, calibrated on samples)')
+            [CompletionResult]::new('--quantize', '--quantize', [CompletionResultType]::ParameterName, 'Quantize: f16, w8, w4 (weights), dynamic (int8 weights, int8 products), int8, int16x8 (weights and activations, calibrated on samples)')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'File to write [default: MODEL[-SCHEME].tflite, here]')
             [CompletionResult]::new('--out', '--out', [CompletionResultType]::ParameterName, 'File to write [default: MODEL[-SCHEME].tflite, here]')
             [CompletionResult]::new('--labels', '--labels', [CompletionResultType]::ParameterName, 'Class names, one a line, for the file''s metadata [default: the model''s]')
@@ -118,7 +118,7 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             break
         }
         'mlctl;quantize' {
-            [CompletionResult]::new('--scheme', '--scheme', [CompletionResultType]::ParameterName, 'f16: float16 weights; int8, int16x8: weights and activations, calibrated on samples')
+            [CompletionResult]::new('--scheme', '--scheme', [CompletionResultType]::ParameterName, 'f16, w8, w4: float16, int8, int4 weights; dynamic: int8 weights, int8 products; int8, int16x8: weights and activations, calibrated on samples')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'File to write [default: MODEL[-SCHEME].tflite, here]')
             [CompletionResult]::new('--out', '--out', [CompletionResultType]::ParameterName, 'File to write [default: MODEL[-SCHEME].tflite, here]')
             [CompletionResult]::new('--labels', '--labels', [CompletionResultType]::ParameterName, 'Class names, one a line, for the file''s metadata [default: the model''s]')

@@ -79,7 +79,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --version 'Print version'
         }
         &'mlctl;convert'= {
-            cand --quantize 'Quantize: f16 (weights), int8, int16x8 (weights and activations, calibrated on samples)'
+            cand --quantize 'Quantize: f16, w8, w4 (weights), dynamic (int8 weights, int8 products), int8, int16x8 (weights and activations, calibrated on samples)'
             cand -o 'File to write [default: MODEL[-SCHEME].tflite, here]'
             cand --out 'File to write [default: MODEL[-SCHEME].tflite, here]'
             cand --labels 'Class names, one a line, for the file''s metadata [default: the model''s]'
@@ -111,7 +111,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --version 'Print version'
         }
         &'mlctl;quantize'= {
-            cand --scheme 'f16: float16 weights; int8, int16x8: weights and activations, calibrated on samples'
+            cand --scheme 'f16, w8, w4: float16, int8, int4 weights; dynamic: int8 weights, int8 products; int8, int16x8: weights and activations, calibrated on samples'
             cand -o 'File to write [default: MODEL[-SCHEME].tflite, here]'
             cand --out 'File to write [default: MODEL[-SCHEME].tflite, here]'
             cand --labels 'Class names, one a line, for the file''s metadata [default: the model''s]'

@@ -66,7 +66,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s q -l quiet -d 'Prin
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s v -l verbose -d 'Tell more'
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s V -l version -d 'Print version'
-complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l quantize -d 'Quantize: f16 (weights), int8, int16x8 (weights and activations, calibrated on samples)' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l quantize -d 'Quantize: f16, w8, w4 (weights), dynamic (int8 weights, int8 products), int8, int16x8 (weights and activations, calibrated on samples)' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s o -l out -d 'File to write [default: MODEL[-SCHEME].tflite, here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l labels -d 'Class names, one a line, for the file\'s metadata [default: the model\'s]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l set -d 'Fix a dimension that the model leaves open, by its name (may be repeated)' -r
@@ -95,7 +95,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s q -l quiet -d 'P
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s v -l verbose -d 'Tell more'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s V -l version -d 'Print version'
-complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scheme -d 'f16: float16 weights; int8, int16x8: weights and activations, calibrated on samples' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scheme -d 'f16, w8, w4: float16, int8, int4 weights; dynamic: int8 weights, int8 products; int8, int16x8: weights and activations, calibrated on samples' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s o -l out -d 'File to write [default: MODEL[-SCHEME].tflite, here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l labels -d 'Class names, one a line, for the file\'s metadata [default: the model\'s]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l set -d 'Fix a dimension that the model leaves open, by its name (may be repeated)' -r

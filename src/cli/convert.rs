@@ -1,10 +1,10 @@
 //! `mlctl convert` and `mlctl quantize`.
 
 use super::Global;
-use super::render::{Align, difference, size, table};
+use super::render::{Align, difference, size, table, thousands};
 use crate::commands::convert::{ConvertOptions, ConvertReport, EndLayout, convert};
 use crate::commands::quantize::{IntegerFlags, Quantized};
-use crate::quantize::{EndType, LayerLoss, RangeMethod, Scheme};
+use crate::quantize::{EndType, LayerLoss, RangeMethod, Scheme, WeightReport};
 use anyhow::{Context, Result};
 use clap::Args;
 use regex_lite::Regex;
@@ -15,7 +15,8 @@ use std::path::PathBuf;
 pub struct ConvertArgs {
     /// .onnx, .tflite, version or model directory [default: the one model directory here]
     model: Option<PathBuf>,
-    /// Quantize: f16 (weights), int8, int16x8 (weights and activations, calibrated on samples)
+    /// Quantize: f16, w8, w4 (weights), dynamic (int8 weights, int8 products), int8, int16x8 (weights and activations,
+    /// calibrated on samples)
     #[arg(long, value_name = "SCHEME")]
     quantize: Option<Scheme>,
     #[command(flatten)]
@@ -27,7 +28,8 @@ pub struct ConvertArgs {
 pub struct QuantizeArgs {
     /// .onnx, .tflite, version or model directory [default: the one model directory here]
     model: Option<PathBuf>,
-    /// f16: float16 weights; int8, int16x8: weights and activations, calibrated on samples
+    /// f16, w8, w4: float16, int8, int4 weights; dynamic: int8 weights, int8 products; int8, int16x8: weights and
+    /// activations, calibrated on samples
     #[arg(long, value_name = "SCHEME")]
     scheme: Scheme,
     #[command(flatten)]
@@ -230,6 +232,9 @@ fn text(report: &ConvertReport, global: &Global) -> String {
         let plural = if ops == 1 { "op is" } else { "ops are" };
         text += &format!("note: '{names}' has no kernel here: {ops} {plural} copied unchecked\n");
     }
+    if let Some(weights) = &report.weights {
+        text += &weights_only(weights);
+    }
     if let Some(quantized) = &report.quantization {
         text += &quantization(quantized, global);
     }
@@ -266,6 +271,22 @@ fn text(report: &ConvertReport, global: &Global) -> String {
             report.out.display()
         ),
     };
+    text
+}
+
+fn weights_only(weights: &WeightReport) -> String {
+    let mut text = String::new();
+    for constant in &weights.float_constants {
+        text += &format!("note: '{}' stays float32: {}\n", constant.name, constant.why);
+    }
+    text += &format!(
+        "{} of {} numbers became {}, in {} constant{}\n",
+        thousands(weights.numbers as u64),
+        thousands(weights.all_numbers as u64),
+        weights.element,
+        weights.constants,
+        if weights.constants == 1 { "" } else { "s" }
+    );
     text
 }
 

@@ -2,7 +2,9 @@
 
 use super::Outcome;
 use super::inputs::{check_data, data_inputs, test_inputs};
-use super::quantize::{IntegerFlags, Quantized, SampleSource, quantize, save_ranges};
+use super::quantize::{
+    IntegerFlags, Quantized, SampleSource, quantize, quantize_weights_only, save_ranges,
+};
 use crate::compare::{Alignment, Inputs, OutputDifference, Side, compare_in_turn};
 use crate::data::preprocessing::{Layout, Preprocessing};
 use crate::format::{atomic, mmap};
@@ -13,7 +15,7 @@ use crate::model::{
 };
 use crate::passes::MovedEnd;
 use crate::progress::Progress;
-use crate::quantize::{Float16Plan, Scheme};
+use crate::quantize::{Float16Plan, Scheme, WeightReport};
 use crate::write::{Description, write_tflite};
 use crate::{passes, read};
 use anyhow::{Context, Result, ensure};
@@ -74,6 +76,9 @@ pub struct ConvertReport {
     pub unchecked_ops: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantized>,
+    /// Of a scheme that leaves activations float32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<WeightReport>,
     pub verification: Option<Verification>,
 }
 
@@ -185,6 +190,12 @@ pub fn convert(
         let done = quantize(&mut graph, activations, &options.integers, &source, progress)?;
         (quantization, samples) = (Some(done.0), done.1);
     }
+    let weights = match options.scheme.and_then(Scheme::weights) {
+        Some(weights) => {
+            Some(quantize_weights_only(&mut graph, weights, scheme, &options.integers)?)
+        }
+        None => None,
+    };
     let description = Description {
         name: model.name.clone(),
         labels: model.labels.clone(),
@@ -238,6 +249,7 @@ pub fn convert(
         custom_ops,
         unchecked_ops,
         quantization,
+        weights,
         verification,
     };
     Ok(if holds { Outcome::Done(report) } else { Outcome::CheckFailed(report) })

@@ -10,8 +10,9 @@ use crate::ops::ActivationType;
 use crate::passes::MovedEnd;
 use crate::progress::Progress;
 use crate::quantize::{
-    EndType, IntegerOptions, IntegerReport, RangeMethod, Samples, SavedRanges, is_quantized,
-    quantize_to_integers, widen_constants,
+    EndType, IntegerOptions, IntegerReport, RangeMethod, Samples, SavedRanges, WeightOptions,
+    WeightReport, WeightScheme, is_quantized, quantize_to_integers, quantize_weights,
+    widen_constants,
 };
 use crate::runtime::{Port, Tensor};
 use anyhow::{Context, Result, ensure};
@@ -163,6 +164,26 @@ pub fn save_ranges(path: &Path, quantized: &Quantized) -> Result<()> {
     let written: std::io::Result<()> =
         atomic::write_file(path, |file| std::io::Write::write_all(file, text.as_bytes()));
     written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Quantizes the weights of `graph` alone, in place; `scheme` is the name of the scheme.
+pub fn quantize_weights_only(
+    graph: &mut Model,
+    weights: WeightScheme,
+    scheme: &str,
+    flags: &IntegerFlags,
+) -> Result<WeightReport> {
+    ensure!(
+        flags.ends == EndType::Float32,
+        "--io goes with int8 and int16x8: inputs and outputs of the scheme {scheme} are float32"
+    );
+    ensure!(
+        flags.calibrate.is_empty() && flags.ranges.is_none() && flags.save_ranges.is_none(),
+        "--calibrate, --ranges and --save-ranges go with int8 and int16x8: the scheme {scheme} needs no samples"
+    );
+    widen_constants(graph);
+    let (per_tensor, keep_float) = (flags.per_tensor, flags.keep_float.clone());
+    quantize_weights(graph, &WeightOptions { scheme: weights, per_tensor, keep_float })
 }
 
 /// Rows for which the graph makes a bounded amount of values.

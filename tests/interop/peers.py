@@ -31,8 +31,13 @@ def onnx_outputs(path, images):
     return session.run(None, {session.get_inputs()[0].name: images})[0]
 
 
+REFERENCE = "reference"
+KERNELS = {True: OpResolverType.AUTO, False: OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, REFERENCE: OpResolverType.BUILTIN_REF}
+
+
 def litert_interpreter(path, xnnpack=True):
-    resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    """With XNNPACK, without, or on the REFERENCE kernels."""
+    resolver = KERNELS[xnnpack]
     with silent_stderr():
         return Interpreter(model_path=str(path), num_threads=1, experimental_op_resolver_type=resolver)
 

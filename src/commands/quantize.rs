@@ -177,10 +177,6 @@ pub fn quantize_weights_only(
         flags.ends == EndType::Float32,
         "--io goes with int8 and int16x8: inputs and outputs of the scheme {scheme} are float32"
     );
-    ensure!(
-        flags.calibrate.is_empty() && flags.ranges.is_none() && flags.save_ranges.is_none(),
-        "--calibrate, --ranges and --save-ranges go with int8 and int16x8: the scheme {scheme} needs no samples"
-    );
     widen_constants(graph);
     let (per_tensor, keep_float) = (flags.per_tensor, flags.keep_float.clone());
     quantize_weights(graph, &WeightOptions { scheme: weights, per_tensor, keep_float })

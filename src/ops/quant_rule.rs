@@ -170,9 +170,10 @@ pub fn quant_rule(op: &LiteOp, activations: ActivationType) -> QuantRule {
         LiteOp::While { .. } | LiteOp::If { .. } => FloatOnly("its subgraphs stay float32"),
         LiteOp::Custom { .. } => FloatOnly("what a custom op takes is not known"),
     };
-    match activations {
-        ActivationType::Int16 if !has_int16_form(op) => FloatOnly("TFLite has no int16 form of it"),
-        _ => rule,
+    match (activations, rule) {
+        (_, FloatOnly(_)) | (ActivationType::Int8, _) => rule,
+        (ActivationType::Int16, _) if has_int16_form(op) => rule,
+        (ActivationType::Int16, _) => FloatOnly("TFLite has no int16 form of it"),
     }
 }
 
@@ -188,6 +189,29 @@ fn has_int16_form(op: &LiteOp) -> bool {
             BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Maximum | BinaryOp::Minimum
         ),
         LiteOp::Reduce { op, .. } => *op == ReduceOp::Mean,
+        LiteOp::FullyConnected { .. }
+        | LiteOp::BatchMatMul { .. }
+        | LiteOp::Conv2D { .. }
+        | LiteOp::DepthwiseConv2D { .. }
+        | LiteOp::TransposeConv { .. }
+        | LiteOp::LeakyRelu { .. }
+        | LiteOp::Softmax { .. }
+        | LiteOp::Pool2D { .. }
+        | LiteOp::Reshape
+        | LiteOp::Transpose
+        | LiteOp::Squeeze { .. }
+        | LiteOp::ExpandDims
+        | LiteOp::Concatenation { .. }
+        | LiteOp::Pack { .. }
+        | LiteOp::Unpack { .. }
+        | LiteOp::Split
+        | LiteOp::SplitV
+        | LiteOp::Slice
+        | LiteOp::StridedSlice { .. }
+        | LiteOp::Pad
+        | LiteOp::Gather { .. }
+        | LiteOp::ResizeBilinear { .. }
+        | LiteOp::ResizeNearest { .. } => true,
         LiteOp::Gelu { .. }
         | LiteOp::PRelu
         | LiteOp::LogSoftmax
@@ -202,7 +226,23 @@ fn has_int16_form(op: &LiteOp) -> bool {
         | LiteOp::ArgMin { .. }
         | LiteOp::DynamicUpdateSlice
         | LiteOp::Reverse
-        | LiteOp::TopK => false,
-        _ => true,
+        | LiteOp::TopK
+        | LiteOp::ScatterNd
+        | LiteOp::UnsortedSegment { .. }
+        | LiteOp::Shape { .. }
+        | LiteOp::Conv3D { .. }
+        | LiteOp::LocalResponseNormalization { .. }
+        | LiteOp::CumSum { .. }
+        | LiteOp::Where
+        | LiteOp::NonMaxSuppression
+        | LiteOp::OneHot { .. }
+        | LiteOp::Range
+        | LiteOp::Fill
+        | LiteOp::Cast
+        | LiteOp::Quantize
+        | LiteOp::Dequantize
+        | LiteOp::While { .. }
+        | LiteOp::If { .. }
+        | LiteOp::Custom { .. } => false,
     }
 }

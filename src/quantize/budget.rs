@@ -97,8 +97,16 @@ impl<'a> Judge<'a> {
         if let Some(before) = self.right {
             return Ok((before as f64 - right as f64) / self.labelled as f64);
         }
-        let share = |(signal, noise): &(f64, f64)| if *noise > 0.0 { noise / signal } else { 0.0 };
-        Ok(sums.iter().map(share).fold(0.0, f64::max))
+        Ok(sums.iter().map(|&(signal, noise)| share(signal, noise)).fold(0.0, f64::max))
+    }
+}
+
+/// Noise by signal; what is not a number is as bad as can be.
+fn share(signal: f64, noise: f64) -> f64 {
+    let share = noise / signal;
+    match noise == 0.0 {
+        true => 0.0,
+        false => Some(share).filter(|s| !s.is_nan()).unwrap_or(f64::INFINITY),
     }
 }
 
@@ -172,4 +180,16 @@ pub fn keep_within(
         holds: drop <= allowed,
     };
     Ok((kept, report))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn what_is_not_a_number_is_over_any_budget() {
+        assert_eq!([share(4.0, 0.0), share(0.0, 0.0), share(4.0, 1.0)], [0.0, 0.0, 0.25]);
+        assert_eq!([share(0.0, 1.0), share(f64::NAN, 1.0)], [f64::INFINITY; 2]);
+        assert_eq!(share(4.0, f64::NAN), f64::INFINITY);
+    }
 }

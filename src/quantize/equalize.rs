@@ -6,10 +6,9 @@
 //! (Xiao et al., "SmoothQuant", 2023, with strength 0.5).
 
 use super::calibrate::Samples;
+use super::parameters::finite_values;
 use super::plan::{float_operands, float_results, is_float_variable};
-use crate::graph::{
-    Activation, BinaryOp, LiteOp, Model, Node, Subgraph, Tensor, TensorId, UnaryOp,
-};
+use crate::graph::{Activation, BinaryOp, LiteOp, Model, Node, Subgraph, TensorId, UnaryOp};
 use crate::model::plan_tensors;
 use crate::ops::{ActivationType, QuantRule, quant_rule};
 use crate::progress::Progress;
@@ -132,7 +131,7 @@ impl Group {
         let mut weights = Sizes::new(self.channels);
         for &reader in &self.readers {
             let (tensor, _) = constants(graph, reader)?;
-            let values = finite(&graph.tensors[tensor])?;
+            let values = finite_values(&graph.tensors[tensor])?;
             let (channels, place) = channel_read(graph, reader)?;
             let mut largest = vec![0f32; channels];
             for (index, value) in values.iter().enumerate() {
@@ -164,11 +163,11 @@ impl Group {
         for &producer in &self.producers {
             let (weights, bias) = constants(graph, producer)?;
             let (channels, place) = channel_made(graph, producer)?;
-            let mut values = finite(&graph.tensors[weights])?;
+            let mut values = finite_values(&graph.tensors[weights])?;
             values.iter_mut().enumerate().for_each(|(i, v)| *v /= factors[place(i)]);
             changed.push((weights, values));
             if let Some(bias) = bias {
-                let mut values = finite(&graph.tensors[bias])?;
+                let mut values = finite_values(&graph.tensors[bias])?;
                 if values.len() != channels {
                     return None;
                 }
@@ -183,7 +182,7 @@ impl Group {
             let known = changed.iter().position(|(tensor, _)| *tensor == weights);
             let mut values = match known {
                 Some(known) => changed.swap_remove(known).1,
-                None => finite(&graph.tensors[weights])?,
+                None => finite_values(&graph.tensors[weights])?,
             };
             values.iter_mut().enumerate().for_each(|(i, v)| *v *= factors[place(i)]);
             changed.push((weights, values));
@@ -197,10 +196,6 @@ impl Group {
         }
         Some(())
     }
-}
-
-fn finite(tensor: &Tensor) -> Option<Vec<f32>> {
-    super::parameters::finite_values(tensor)
 }
 
 /// Weights and bias of a layer, constants that nothing else reads.

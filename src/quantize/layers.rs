@@ -5,7 +5,7 @@ use super::calibrate::Samples;
 use super::parameters::{Parameters, Range, finite_values};
 use super::plan::{IntegerPlan, Place, float_operands, float_results};
 use super::ranges::ChosenRange;
-use crate::graph::{Model, Node, Quantization, Subgraph, Tensor, TensorId};
+use crate::graph::{Model, Node, Subgraph, Tensor, TensorId};
 use crate::model::{plan_lite, plan_tensors};
 use crate::ops::{ActivationType, QuantRule};
 use crate::progress::Progress;
@@ -238,10 +238,5 @@ pub fn ranges(chosen: &[Option<ChosenRange>]) -> Vec<Option<Range>> {
 
 /// Whether a model holds quantized tensors already.
 pub fn is_quantized(model: &Model) -> bool {
-    let mut tensors = model.subgraphs.iter().flat_map(|g| &g.tensors);
-    tensors.any(|t| match &t.quantization {
-        None => false,
-        Some(Quantization::PerTensor { .. }) | Some(Quantization::PerChannel { .. }) => true,
-        Some(Quantization::Blockwise { .. }) => true,
-    })
+    model.subgraphs.iter().flat_map(|g| &g.tensors).any(|t| t.quantization.is_some())
 }

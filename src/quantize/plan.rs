@@ -205,7 +205,7 @@ fn keep_last_fixed_float(graph: &Subgraph, nodes: &mut [Place]) {
 /// What only moves numbers between float nodes stays float with them.
 fn spread_float(graph: &Subgraph, nodes: &mut [Place]) {
     let mut from_integers: HashSet<TensorId> = HashSet::new();
-    let mut given: HashSet<TensorId> = graph.inputs.iter().copied().collect();
+    let given: HashSet<TensorId> = graph.inputs.iter().copied().collect();
     for (node, place) in graph.nodes.iter().zip(nodes.iter_mut()) {
         if *place == Place::Integer(QuantRule::OneScale) {
             let mut operands = float_operands(graph, node);
@@ -231,7 +231,6 @@ fn spread_float(graph: &Subgraph, nodes: &mut [Place]) {
             read_by_integers.extend(float_operands(graph, node));
         }
     }
-    given.clear();
 }
 
 /// Tensors that share their parameters.

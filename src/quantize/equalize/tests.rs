@@ -1,5 +1,5 @@
 use super::*;
-use crate::graph::{Dim, ElementType, Padding};
+use crate::graph::{Dim, ElementType, Padding, Tensor};
 use crate::model::plan_lite;
 use crate::runtime::Tensor as Value;
 

@@ -21,20 +21,20 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
-import onnx
 import onnxruntime
 from check_real_nets import PHOTOS, bgr_minus_mean, table
 from litert_process import LitertProcess
 from mlctl import Mlctl
 from mnist import FIXTURES, test_images, test_labels
-from onnx import TensorProto, helper, numpy_helper
 from peers import Interpreter, OpResolverType, silent_stderr
 from PIL import Image
 from readme import write_block
 from report import Report, at_most, equal
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "peers"))
+sys.path.append(str(FIXTURES))
 import light_nets  # noqa: E402
+import make_fixtures  # noqa: E402
 
 # Outputs of LiteRT on the int8 file against onnxruntime's on the float model, each output by itself.
 CORRELATION = 0.97
@@ -341,57 +341,33 @@ def check_same_bytes(report, quantizer, name, model, *calibration):
     report.check(f"{name}: files with saved ranges are the same", by_saved_ranges, equal((True, True)))
 
 
-def poisoned(poison):
-    """A net whose middle layer has large weights on a channel that is always 0: as float32 they change nothing, as int8 they leave
-    one step for all others. Tanh keeps the channels' sizes where they are."""
-    random = np.random.default_rng(5)
-
-    def normal(*shape):
-        return random.standard_normal(shape).astype(np.float32) * np.float32(np.sqrt(1 / np.prod(shape[1:])))
-
-    weights = {"first/w": normal(8, 3, 3, 3), "middle/w": normal(8, 8, 3, 3), "last/w": normal(8, 8, 3, 3), "dense/w": normal(5, 8)}
-    weights["first/w"][3] = 0
-    weights["middle/w"][:, 3] = poison * np.sign(weights["middle/w"][:, 3])
-    nodes = [
-        helper.make_node("Conv", ["input", "first/w"], ["first"], pads=[1] * 4),
-        helper.make_node("Tanh", ["first"], ["tanh"]),
-        helper.make_node("Conv", ["tanh", "middle/w"], ["middle"], pads=[1] * 4),
-        helper.make_node("Relu", ["middle"], ["middle/relu"]),
-        helper.make_node("Conv", ["middle/relu", "last/w"], ["last"], pads=[1] * 4),
-        helper.make_node("Relu", ["last"], ["last/relu"]),
-        helper.make_node("GlobalAveragePool", ["last/relu"], ["mean"]),
-        helper.make_node("Flatten", ["mean"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "dense/w"], ["output"], transB=1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "poisoned",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, 16, 16])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", 5])],
-        [numpy_helper.from_array(w, name) for name, w in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
 def check_poisoned_layer(report, quantizer, litert):
-    """The report names the layer that spoils the net; left float, it spoils nothing."""
-    calibration, test = ({"input": imagenet(crops(count, 16, 16, seed))} for count, seed in ((SAMPLES, 3), (24, 4)))
+    """The report names the layer that spoils the net; left float, it spoils nothing, and --max-drop finds that it is enough."""
+    pictures = make_fixtures.poisoned_pictures()
+    calibration, test = ({"input": a} for a in (pictures[:SAMPLES], pictures[200:]))
     samples = quantizer.arrays(calibration)
-    decibels, named = {}, {}
-    for title, poison, arguments in ("clean", 0, ()), ("poisoned", 100, ()), ("kept", 100, ("--keep-float", "^middle")), ("other", 100, ("--keep-float", "^last")):
+    decibels, said = {}, {}
+    for title, poison, arguments in (
+        ("clean", 0.1, ()),
+        ("poisoned", 100, ()),
+        ("kept", 100, ("--keep-float", "^middle")),
+        ("other", 100, ("--keep-float", "^last")),
+        ("budget", 100, ("--max-drop", "0.5%")),
+    ):
         path = quantizer.folder / f"{title}.onnx"
-        onnx.save(poisoned(poison), path)
+        path.write_bytes(make_fixtures.poisoned(poison))
         expected = float_outputs(path, test)
-        made, said = quantizer.convert(path, "--calibrate", samples, *arguments)
+        made, found = quantizer.convert(path, "--calibrate", samples, *arguments)
         decibels[title] = sqnr(expected, litert_rows(litert, made, test))
-        named[title] = [layer["name"] for layer in said["quantization"]["layers"]]
-    report.check("poisoned layer: SQNR without the poison, dB", lambda: decibels["clean"], at_least(25))
+        said[title] = found["quantization"]
+    named = lambda layers: [layer["name"].split("/")[0] for layer in layers]
+    report.check("poisoned layer: SQNR without the poison, dB", lambda: decibels["clean"], at_least(24))
     report.check("poisoned layer: SQNR, dB", lambda: decibels["poisoned"], at_most(10.0))
-    report.check("poisoned layer: the report names first", lambda: named["poisoned"][0].split("/")[0], equal("middle"))
+    report.check("poisoned layer: the report names first", lambda: named(said["poisoned"]["layers"])[0], equal("middle"))
     report.check("poisoned layer: SQNR with it float, dB", lambda: decibels["kept"], at_least(decibels["clean"] - 1))
     report.check("poisoned layer: SQNR with another float, dB", lambda: decibels["other"], at_most(10.0))
+    report.check("poisoned layer: SQNR with --max-drop, dB", lambda: decibels["budget"], at_least(23.0))
+    report.check("poisoned layer: --max-drop keeps float", lambda: named(said["budget"]["float_layers"]), equal(["middle"]))
 
 
 def check_small_graphs(report, quantizer, litert):

@@ -75,11 +75,11 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l layout -d 'Order
 nhwc\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l data -d 'Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l calibrate -d 'Samples like those the model will see: pictures or a folder of them, .npz by input name, .npy, IDX, .csv, or mnist [default: mnist for a model of digits]' -r -F
-complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l samples -d 'Use at most so many samples, spread evenly over the data' -r
-complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l ranges-by -d 'How ranges are chosen: mse, min-max, moving-average, percentile[=P], entropy' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l samples -d 'Use at most so many samples, spread evenly over the data [default: 500]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l ranges-by -d 'How ranges are chosen: mse, min-max, moving-average, percentile[=P], entropy [default: mse]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l ranges -d 'Ranges that --save-ranges wrote, in place of samples' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l save-ranges -d 'Write the ranges, by tensor, as JSON' -r -F
-complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l io -d 'Type of the file\'s inputs and outputs' -r -f -a "float32\t''
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l io -d 'Type of the file\'s inputs and outputs [default: float32]' -r -f -a "float32\t''
 int8\t''
 uint8\t''
 int16\t''"
@@ -104,11 +104,11 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l layout -d 'Orde
 nhwc\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l data -d 'Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l calibrate -d 'Samples like those the model will see: pictures or a folder of them, .npz by input name, .npy, IDX, .csv, or mnist [default: mnist for a model of digits]' -r -F
-complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l samples -d 'Use at most so many samples, spread evenly over the data' -r
-complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l ranges-by -d 'How ranges are chosen: mse, min-max, moving-average, percentile[=P], entropy' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l samples -d 'Use at most so many samples, spread evenly over the data [default: 500]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l ranges-by -d 'How ranges are chosen: mse, min-max, moving-average, percentile[=P], entropy [default: mse]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l ranges -d 'Ranges that --save-ranges wrote, in place of samples' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l save-ranges -d 'Write the ranges, by tensor, as JSON' -r -F
-complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l io -d 'Type of the file\'s inputs and outputs' -r -f -a "float32\t''
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l io -d 'Type of the file\'s inputs and outputs [default: float32]' -r -f -a "float32\t''
 int8\t''
 uint8\t''
 int16\t''"

@@ -1,9 +1,10 @@
 //! `mlctl convert` and `mlctl quantize`.
 
-use super::Global;
 use super::render::{Align, difference, size, table, thousands};
+use super::{Global, usage_error};
 use crate::commands::convert::{ConvertOptions, ConvertReport, EndLayout, convert};
 use crate::commands::quantize::{IntegerFlags, Quantized};
+use crate::ops::ActivationType;
 use crate::quantize::{EndType, LayerLoss, RangeMethod, Scheme, WeightReport};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -76,12 +77,12 @@ struct IntegerArgs {
     /// mnist [default: mnist for a model of digits]
     #[arg(long, value_name = "DATA", num_args = 1..)]
     calibrate: Vec<PathBuf>,
-    /// Use at most so many samples, spread evenly over the data
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
-    samples: u32,
-    /// How ranges are chosen: mse, min-max, moving-average, percentile[=P], entropy
-    #[arg(long, value_name = "METHOD", default_value_t = RangeMethod::default())]
-    ranges_by: RangeMethod,
+    /// Use at most so many samples, spread evenly over the data [default: 500]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    samples: Option<u32>,
+    /// How ranges are chosen: mse, min-max, moving-average, percentile[=P], entropy [default: mse]
+    #[arg(long, value_name = "METHOD")]
+    ranges_by: Option<RangeMethod>,
     /// Ranges that --save-ranges wrote, in place of samples
     #[arg(long, value_name = "FILE")]
     ranges: Option<PathBuf>,
@@ -97,14 +98,9 @@ struct IntegerArgs {
     /// Leave the biases as they are; otherwise they make up for what rounding the weights adds to a layer's mean
     #[arg(long)]
     no_bias_correction: bool,
-    /// Type of the file's inputs and outputs
-    #[arg(
-        long,
-        value_name = "float32|int8|uint8|int16",
-        default_value = "float32",
-        hide_possible_values = true
-    )]
-    io: EndName,
+    /// Type of the file's inputs and outputs [default: float32]
+    #[arg(long, value_name = "float32|int8|uint8|int16", hide_possible_values = true)]
+    io: Option<EndName>,
     /// Layers whose name this matches stay float32 (may be repeated)
     #[arg(long, value_name = "REGEX")]
     keep_float: Vec<Regex>,
@@ -125,7 +121,7 @@ fn percent(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("it is from 0% to 100%".into()) }
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
 enum EndName {
     Float32,
     Int8,
@@ -170,6 +166,9 @@ impl QuantizeArgs {
 
 impl OutputArgs {
     fn run(&self, model: Option<PathBuf>, scheme: Option<Scheme>, global: &Global) -> Result<u8> {
+        if let Err(message) = self.integers.check(scheme) {
+            return Ok(usage_error(&message));
+        }
         let options = ConvertOptions {
             model,
             out: self.out.clone(),
@@ -191,19 +190,59 @@ impl OutputArgs {
 }
 
 impl IntegerArgs {
+    /// Whether each flag that was given does something with `scheme`.
+    fn check(&self, scheme: Option<Scheme>) -> Result<(), String> {
+        let calibrated = [
+            ("--calibrate", !self.calibrate.is_empty()),
+            ("--samples", self.samples.is_some()),
+            ("--ranges-by", self.ranges_by.is_some()),
+            ("--ranges", self.ranges.is_some()),
+            ("--save-ranges", self.save_ranges.is_some()),
+            ("--no-equalization", self.no_equalization),
+            ("--no-bias-correction", self.no_bias_correction),
+            ("--io", self.io.is_some()),
+            ("--max-drop", self.max_drop.is_some()),
+        ];
+        let of_weights =
+            [("--per-tensor", self.per_tensor), ("--keep-float", !self.keep_float.is_empty())];
+        let given =
+            |flags: &[(&'static str, bool)]| flags.iter().find(|flag| flag.1).map(|flag| flag.0);
+        let activations = scheme.and_then(Scheme::activations);
+        let weights = scheme.and_then(Scheme::weights);
+        let found = scheme.map_or("there is no scheme here".to_string(), |scheme| {
+            format!("{scheme} has no use for it")
+        });
+        if let (None, Some(flag)) = (activations, given(&calibrated)) {
+            return Err(format!("{flag} goes with the schemes int8 and int16x8; {found}"));
+        }
+        if let (None, None, Some(flag)) = (activations, weights, given(&of_weights)) {
+            return Err(format!("{flag} goes with the integer schemes; {found}"));
+        }
+        match (activations, self.io) {
+            (Some(ActivationType::Int8), Some(EndName::Int16)) => {
+                Err("--io int16 goes with the scheme int16x8".into())
+            }
+            (Some(ActivationType::Int16), Some(EndName::Int8 | EndName::Uint8)) => {
+                Err("--io int8 and uint8 go with the scheme int8; int16x8 has float32 and int16"
+                    .into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn flags(&self, global: &Global) -> IntegerFlags {
         IntegerFlags {
             calibrate: self.calibrate.clone(),
-            samples: self.samples as usize,
-            method: self.ranges_by,
+            samples: self.samples.unwrap_or(0) as usize,
+            method: self.ranges_by.unwrap_or_default(),
             ranges: self.ranges.clone(),
             save_ranges: self.save_ranges.clone(),
             per_tensor: self.per_tensor,
             ends: match self.io {
-                EndName::Float32 => EndType::Float32,
-                EndName::Int8 => EndType::Int8,
-                EndName::Uint8 => EndType::Uint8,
-                EndName::Int16 => EndType::Int16,
+                None | Some(EndName::Float32) => EndType::Float32,
+                Some(EndName::Int8) => EndType::Int8,
+                Some(EndName::Uint8) => EndType::Uint8,
+                Some(EndName::Int16) => EndType::Int16,
             },
             no_equalization: self.no_equalization,
             no_bias_correction: self.no_bias_correction,
@@ -218,6 +257,8 @@ fn text(report: &ConvertReport, global: &Global) -> String {
     let mut text = String::new();
     let ops: Vec<String> = report.ops.iter().map(|(op, count)| format!("{count} {op}")).collect();
     let holds = report.verification.as_ref().is_none_or(|v| v.holds);
+    let budget = report.quantization.as_ref().and_then(|q| q.report.budget.as_ref());
+    let within_budget = budget.is_none_or(|budget| budget.holds);
     if !global.quiet {
         text += &mappings(report);
     }
@@ -258,6 +299,10 @@ fn text(report: &ConvertReport, global: &Global) -> String {
         }
     }
     text += &match holds {
+        true if !within_budget => format!(
+            "no choice of layers keeps within --max-drop: {} was not written\n",
+            report.out.display()
+        ),
         true => format!(
             "wrote {} ({}, {}; the source has {})\n",
             report.out.display(),

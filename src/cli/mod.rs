@@ -60,6 +60,14 @@ enum Command {
     Completions(completions::CompletionsArgs),
 }
 
+/// Says what is wrong with flags that each by itself are right, as clap does; gives the exit code.
+fn usage_error(message: &str) -> u8 {
+    let error = clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, message);
+    let error = error.with_cmd(&command());
+    let _ = error.print();
+    error.exit_code() as u8
+}
+
 /// The command line as clap describes it, for completions and tests.
 pub fn command() -> clap::Command {
     Cli::command()

@@ -128,16 +128,8 @@ pub fn convert(
         "{} is the model itself; choose another -o",
         out.display()
     );
-    let integers = &options.integers;
-    let calibrates = !integers.calibrate.is_empty()
-        || integers.ranges.is_some()
-        || integers.save_ranges.is_some();
     ensure!(
-        !calibrates || options.scheme.and_then(Scheme::activations).is_some(),
-        "--calibrate, --ranges and --save-ranges go with the schemes int8 and int16x8; {scheme} needs no samples"
-    );
-    ensure!(
-        integers.save_ranges.as_ref() != Some(&out),
+        options.integers.save_ranges.as_ref() != Some(&out),
         "--save-ranges {}: that is where the model goes; choose another name",
         out.display()
     );
@@ -191,9 +183,7 @@ pub fn convert(
         (quantization, samples) = (Some(done.0), done.1);
     }
     let weights = match options.scheme.and_then(Scheme::weights) {
-        Some(weights) => {
-            Some(quantize_weights_only(&mut graph, weights, scheme, &options.integers)?)
-        }
+        Some(weights) => Some(quantize_weights_only(&mut graph, weights, &options.integers)?),
         None => None,
     };
     let description = Description {

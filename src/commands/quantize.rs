@@ -100,15 +100,6 @@ pub fn quantize(
     source: &SampleSource,
     progress: &dyn Progress,
 ) -> Result<(Quantized, Option<Inputs>)> {
-    ensure!(
-        flags.ends != EndType::Int16 || activations == ActivationType::Int16,
-        "--io int16 goes with the scheme int16x8"
-    );
-    ensure!(
-        matches!(flags.ends, EndType::Float32 | EndType::Int16)
-            || activations == ActivationType::Int8,
-        "--io int8 and uint8 go with the scheme int8; int16x8 has float32 and int16"
-    );
     let mut options = IntegerOptions {
         activations,
         per_tensor: flags.per_tensor,
@@ -128,6 +119,7 @@ pub fn quantize(
         let text = mmap::read_text(path).with_context(|| format!("cannot read ranges {}", at()))?;
         let saved: SavedRanges = serde_json::from_str(&text)
             .with_context(|| format!("{}: not ranges that --save-ranges wrote", at()))?;
+        saved.check().with_context(at)?;
         options.ranges = Some(saved);
     }
     ensure!(!is_quantized(graph), "the model is quantized already; start from the float model");
@@ -166,17 +158,12 @@ pub fn save_ranges(path: &Path, quantized: &Quantized) -> Result<()> {
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Quantizes the weights of `graph` alone, in place; `scheme` is the name of the scheme.
+/// Quantizes the weights of `graph` alone, in place.
 pub fn quantize_weights_only(
     graph: &mut Model,
     weights: WeightScheme,
-    scheme: &str,
     flags: &IntegerFlags,
 ) -> Result<WeightReport> {
-    ensure!(
-        flags.ends == EndType::Float32,
-        "--io goes with int8 and int16x8: inputs and outputs of the scheme {scheme} are float32"
-    );
     widen_constants(graph);
     let (per_tensor, keep_float) = (flags.per_tensor, flags.keep_float.clone());
     quantize_weights(graph, &WeightOptions { scheme: weights, per_tensor, keep_float })

@@ -110,8 +110,9 @@ impl SampleSet {
                 if used == 1 { "sample" } else { "samples" }
             ));
         }
-        if let Source::Arrays(tensors) = &source {
-            check_arrays(tensors, ports, record, &mut notes)?;
+        if let (Source::Arrays(tensors), [file]) = (&source, data) {
+            check_arrays(tensors, ports, record, &mut notes)
+                .with_context(|| file.display().to_string())?;
         }
         Ok(SampleSet { source, labels, runs, what: format!("{used} of {what}"), notes })
     }
@@ -245,7 +246,7 @@ fn check_arrays(
         let per_row = (values.len() / tensor.shape().first().copied().unwrap_or(1).max(1)).max(1);
         if let Some(place) = values.iter().position(|v| !v.is_finite()) {
             bail!(
-                "input '{}', sample {}: {} is not a finite number; clean the calibration data",
+                "array '{}', row {}: {} is not a finite number; clean the calibration data",
                 port.name,
                 place / per_row,
                 values[place]

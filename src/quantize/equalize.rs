@@ -18,7 +18,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 
 /// A channel is made at most 2 to this power smaller or larger.
-const LARGEST_EXPONENT: f32 = 10.0;
+pub const LARGEST_EXPONENT: f32 = 10.0;
 
 /// Tensors between layers that have their channels in common, by way of ops that treat channels alike.
 #[derive(Debug, Clone, Default, PartialEq)]

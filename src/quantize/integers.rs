@@ -4,6 +4,7 @@ use super::apply::EndType;
 use super::budget::{BudgetReport, keep_within};
 use super::calibrate::{Calibration, Samples};
 use super::equalize::{Factors, equalize, equalize_by};
+use super::keep_float::{check_names, keeps};
 use super::layers::{LayerLoss, is_quantized, layer_losses};
 use super::plan::{IntegerPlan, Place};
 use super::ranges::{ChosenRange, RangeMethod};
@@ -87,6 +88,7 @@ pub fn quantize_to_integers(
     progress: &dyn Progress,
 ) -> Result<IntegerReport> {
     ensure!(!is_quantized(model), "the model is quantized already; start from the float model");
+    check_names(&options.keep_float, &model.subgraphs[..1])?;
     let equalization = match (&options.ranges, samples) {
         (Some(saved), _) => {
             equalize_by(model, &saved.equalization);
@@ -124,19 +126,10 @@ pub fn quantize_to_integers(
         }
         (None, None) => anyhow::bail!("neither samples nor saved ranges were given"),
     };
-    let ranges = super::layers::ranges(&chosen);
-    for regex in &options.keep_float {
-        let matches = |t: &usize| regex.is_match(&graph.tensors[*t].name);
-        ensure!(
-            graph.nodes.iter().flat_map(|n| &n.outputs).any(|t| matches(t)),
-            "--keep-float '{}' matches no layer; 'mlctl inspect -v' lists their names",
-            regex.as_str()
-        );
-    }
+    let ranges: Vec<_> = chosen.iter().map(|range| range.map(ChosenRange::range)).collect();
     let plan_with = |budget: &HashSet<usize>| {
         let keep_float = |node: usize| {
-            let outputs = || graph.nodes[node].outputs.iter().map(|&t| &graph.tensors[t].name);
-            let by_name = options.keep_float.iter().find(|r| outputs().any(|n| r.is_match(n)));
+            let by_name = keeps(&options.keep_float, graph, &graph.nodes[node]);
             let by_budget = budget.contains(&node).then(|| "kept by --max-drop".to_string());
             by_name.map(|regex| format!("--keep-float '{}'", regex.as_str())).or(by_budget)
         };
@@ -155,11 +148,7 @@ pub fn quantize_to_integers(
     ensure!(
         plan.nodes.iter().any(|place| matches!(place, Place::Integer(_))),
         "no layer of the model has an integer form: {}",
-        float_layers(model, &plan)
-            .iter()
-            .map(|l| format!("{} ({})", l.op, l.why))
-            .collect::<Vec<_>>()
-            .join(", ")
+        why_none(model, &plan)
     );
     let layers = match samples {
         Some(samples) if options.report_runs > 0 => {
@@ -178,6 +167,11 @@ pub fn quantize_to_integers(
         let (kept, report) =
             keep_within(model, &plan_with, &layers, samples, runs, allowed, progress)?;
         plan = plan_with(&kept);
+        ensure!(
+            plan.nodes.iter().any(|place| matches!(place, Place::Integer(_))),
+            "--max-drop {}%: no layer can work on integers within it; allow more",
+            allowed * 100.0
+        );
         budget = Some(report);
     }
     let mut quantized = model.clone();
@@ -197,6 +191,23 @@ pub fn quantize_to_integers(
     };
     *model = quantized;
     Ok(report)
+}
+
+/// Why a plan has nothing on integers, op by op.
+fn why_none(model: &Model, plan: &IntegerPlan) -> String {
+    let nodes = model.main().nodes.iter().zip(&plan.nodes);
+    let mut reasons: Vec<String> = nodes
+        .filter_map(|(node, place)| match place {
+            Place::Float(why) => Some(format!("{} ({why})", node.op.name())),
+            Place::Integer(_) | Place::Untouched => None,
+        })
+        .collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    match reasons.is_empty() {
+        true => "it computes with integers, indices or booleans alone".into(),
+        false => reasons.join(", "),
+    }
 }
 
 /// Nodes that stay float32, but for those that compute shapes and indices.

@@ -4,7 +4,6 @@ use super::apply::EndType;
 use super::calibrate::Samples;
 use super::parameters::{Parameters, Range, finite_values};
 use super::plan::{IntegerPlan, Place, float_operands, float_results};
-use super::ranges::ChosenRange;
 use crate::graph::{Model, Node, Subgraph, Tensor, TensorId};
 use crate::model::{plan_lite, plan_tensors};
 use crate::ops::{ActivationType, QuantRule};
@@ -22,7 +21,7 @@ pub struct LayerLoss {
     pub op: String,
     /// Signal to noise of the weights, in decibels; absent without weights, or where they are exact.
     pub weights_sqnr_db: Option<f64>,
-    /// Of the result when this layer alone works on integers; absent where exact or silent.
+    /// Of the result when this layer alone works on integers; absent where exact or silent, -300 where not a number.
     pub own_sqnr_db: Option<f64>,
     /// Of the result when all layers do.
     pub sqnr_db: Option<f64>,
@@ -35,6 +34,9 @@ pub struct LayerLoss {
     #[serde(skip)]
     pub node: usize,
 }
+
+/// Decibels of what is not a number, or infinitely far off.
+const WORST: f64 = -300.0;
 
 /// Sums for a signal-to-noise ratio.
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,8 +55,12 @@ impl Noise {
     }
 
     fn decibels(self) -> Option<f64> {
-        let there = self.noise > 0.0 && self.signal > 0.0;
-        there.then(|| 10.0 * (self.signal / self.noise).log10())
+        let ratio = self.signal / self.noise;
+        match self.noise == 0.0 || self.signal == 0.0 {
+            true => None,
+            false if ratio.is_nan() => Some(WORST),
+            false => Some((10.0 * ratio.log10()).max(WORST)),
+        }
     }
 }
 
@@ -231,12 +237,25 @@ impl Alone {
     }
 }
 
-/// The ranges of `chosen` without what they left out.
-pub fn ranges(chosen: &[Option<ChosenRange>]) -> Vec<Option<Range>> {
-    chosen.iter().map(|range| range.map(ChosenRange::range)).collect()
-}
-
 /// Whether a model holds quantized tensors already.
 pub fn is_quantized(model: &Model) -> bool {
     model.subgraphs.iter().flat_map(|g| &g.tensors).any(|t| t.quantization.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_number_is_not_exact() {
+        let decibels = |expected: f32, found: f32| {
+            let mut noise = Noise::default();
+            noise.add(&[expected], &[found]);
+            noise.decibels()
+        };
+        assert_eq!([decibels(2.0, 2.0), decibels(0.0, 1.0)], [None; 2]);
+        assert_eq!(decibels(10.0, 9.0), Some(20.0));
+        assert_eq!([decibels(1.0, f32::NAN), decibels(f32::NAN, 1.0)], [Some(WORST); 2]);
+        assert_eq!(decibels(1.0, f32::INFINITY), Some(WORST));
+    }
 }

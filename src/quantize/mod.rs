@@ -10,11 +10,13 @@ mod float16;
 mod histogram;
 mod int4;
 mod integers;
+mod keep_float;
 mod keep_sums;
 mod layers;
 mod parameters;
 mod plan;
 mod ranges;
+mod saved_ranges;
 mod scheme;
 mod weights_only;
 

@@ -2,6 +2,7 @@
 //! the ops that LiteRT has hybrid kernels for; every other constant is read through DEQUANTIZE.
 
 use super::int4::{int4_weights, packed};
+use super::keep_float::{check_names, keeps};
 use super::keep_sums::keep_sums;
 use super::layers::is_quantized;
 use super::parameters::{Int8Weights, finite_values, int8_weights};
@@ -64,14 +65,7 @@ const DEQUANTIZE_BYTES: usize = 200;
 /// The model is quantized already; there are no weights to quantize; a `keep_float` matches no layer.
 pub fn quantize_weights(model: &mut Model, options: &WeightOptions) -> Result<WeightReport> {
     ensure!(!is_quantized(model), "the model is quantized already; start from the float model");
-    for regex in &options.keep_float {
-        let mut graphs = model.subgraphs.iter();
-        ensure!(
-            graphs.any(|graph| graph.nodes.iter().any(|node| is_named(graph, node, regex))),
-            "--keep-float '{}' matches no layer; 'mlctl inspect -v' lists their names",
-            regex.as_str()
-        );
-    }
+    check_names(&options.keep_float, &model.subgraphs)?;
     let plan = WeightPlan::new(model, options);
     let planned = plan.changes.iter().zip(&model.subgraphs);
     let sizes = planned.flat_map(|(changes, graph)| {
@@ -189,10 +183,6 @@ fn has_hybrid_kernel(graph: &Subgraph, node: &Node) -> bool {
     input && plain && operand(2).is_none_or(is_float)
 }
 
-fn is_named(graph: &Subgraph, node: &Node, regex: &Regex) -> bool {
-    node.outputs.iter().any(|&t| regex.is_match(&graph.tensors[t].name))
-}
-
 impl WeightPlan {
     fn new(model: &Model, options: &WeightOptions) -> WeightPlan {
         let mut plan = WeightPlan { changes: vec![], float_constants: vec![] };
@@ -273,7 +263,7 @@ fn change(
     let mut roles = vec![];
     for &(number, place) in readers {
         let node = &graph.nodes[number];
-        if let Some(regex) = options.keep_float.iter().find(|r| is_named(graph, node, r)) {
+        if let Some(regex) = keeps(&options.keep_float, graph, node) {
             return Err(format!("--keep-float '{}'", regex.as_str()));
         }
         match role(graph, node, place, shape.len()) {

@@ -1,17 +1,20 @@
 """The inputs that fuzzing starts from: python fuzz/seeds.py MLCTL FOLDER
 
 Writes FOLDER/onnx (the models of the ONNX backend node tests, with their parameters as inputs and as constants, and the fixtures)
-and FOLDER/tflite (what mlctl makes of them). Files over 24 kB are left out.
+and FOLDER/tflite (what mlctl makes of them, and the ops on integers of tests/quantized_ops.rs). Files over 24 kB are left out.
 """
 
+import shutil
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests/interop"))
 
+from check_quantized_ops import write_fixtures  # noqa: E402
 from onnx_node_tests import cases, older_model, parameter_inputs, with_constants  # noqa: E402
 
 LARGEST = 24_000
@@ -48,6 +51,10 @@ def main():
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(convert, paths))
+    with tempfile.TemporaryDirectory() as made:
+        for path in write_fixtures(Path(made)):
+            if path.stat().st_size <= LARGEST:
+                shutil.copy(path, folder / "tflite" / f"integers_{path.name}")
     for name in ("onnx", "tflite"):
         print(f"{len(list((folder / name).iterdir()))} {name}")
 

@@ -1,5 +1,6 @@
 //! What must hold of any bytes that are given as a model; what does not panics here, and is a finding.
 
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use mlctl::commands::Outcome;
 use mlctl::commands::convert::{ConvertOptions, convert};
@@ -7,8 +8,12 @@ use mlctl::commands::inspect::inspect;
 use mlctl::compare::example_inputs;
 use mlctl::graph::{Dim, Model};
 use mlctl::model::plan_lite;
+use mlctl::ops::ActivationType;
 use mlctl::progress::Silent;
-use mlctl::quantize::Scheme;
+use mlctl::quantize::{
+    IntegerOptions, RangeMethod, Samples, Scheme, quantize_to_integers, widen_constants,
+};
+use mlctl::runtime::Tensor;
 use mlctl::tract::guard;
 use mlctl::write::{Description, write_tflite};
 use mlctl::{ops, raise, read};
@@ -55,8 +60,17 @@ fn onnx(folder: &Path, bytes: &[u8]) -> Reached {
     if guard::abandoned() > abandoned {
         return Reached::Refused;
     }
-    let scheme = (bytes.len() % 4 == 3).then_some(Scheme::Float16);
-    check_conversion(&source, &out, scheme)
+    check_conversion(&source, &out, scheme_for(bytes))
+}
+
+/// The input decides, so that a finding is found again.
+fn scheme_for(bytes: &[u8]) -> Option<Scheme> {
+    match bytes.len() % 8 {
+        1 => Some(Scheme::Dynamic),
+        3 => Some(Scheme::Float16),
+        5 => Some(if bytes.len() % 16 == 5 { Scheme::Weights8 } else { Scheme::Weights4 }),
+        _ => None,
+    }
 }
 
 fn tflite(folder: &Path, bytes: &[u8]) -> Reached {
@@ -88,8 +102,7 @@ fn tflite(folder: &Path, bytes: &[u8]) -> Reached {
             let _ = session.run(run);
         }
     }
-    check_conversion(&source, &out, (bytes.len() % 4 == 3).then_some(Scheme::Float16))
-        .max(Reached::Read)
+    check_conversion(&source, &out, scheme_for(bytes)).max(Reached::Read)
 }
 
 fn check_conversion(source: &Path, out: &Path, scheme: Option<Scheme>) -> Reached {
@@ -112,12 +125,62 @@ fn check_conversion(source: &Path, out: &Path, scheme: Option<Scheme>) -> Reache
     if !is_small(&graph) {
         return Reached::Converted;
     }
+    let activations = match written.len() % 16 < 12 {
+        true => ActivationType::Int8,
+        false => ActivationType::Int16,
+    };
+    let _ = check_integers(graph, activations);
     options.no_verify = false;
     match convert(&options, &Silent) {
         Ok(Outcome::Done(_)) => Reached::Checked,
         Ok(Outcome::CheckFailed(_)) => Reached::NotHeld,
         Ok(Outcome::Cancelled(_)) | Err(_) => Reached::Converted,
     }
+}
+
+struct Runs(Vec<Vec<Tensor>>);
+
+impl Samples for Runs {
+    fn runs(&self) -> usize {
+        self.0.len()
+    }
+
+    fn run(&self, index: usize) -> Result<Vec<Tensor>> {
+        self.0.get(index).cloned().context("no such run")
+    }
+}
+
+/// A graph of integers is valid, is read back as it is, and does not panic when it runs.
+fn check_integers(mut graph: Model, activations: ActivationType) -> Result<()> {
+    widen_constants(&mut graph);
+    let plan = plan_lite(&graph)?;
+    let runs = Runs(example_inputs(&plan, plan.inputs(), None)?.runs);
+    let options = IntegerOptions {
+        activations,
+        per_tensor: false,
+        ends: Default::default(),
+        method: RangeMethod::default(),
+        equalization: true,
+        bias_correction: true,
+        keep_float: vec![],
+        max_drop: None,
+        ranges: None,
+        report_runs: 1,
+        threads: 1,
+    };
+    quantize_to_integers(&mut graph, Some(&runs), &options, &Silent)?;
+    graph.validate().expect("a quantized graph is valid");
+    let mut written = vec![];
+    write_tflite(&graph, &Description::default(), &mut written)?;
+    let file = read::parse_tflite(written.into()).expect("a quantized file can be read");
+    let graph = read::lite_graph(&file).expect("a quantized file holds a graph");
+    check_read_of_written(&graph, &Description::default());
+    let plan = plan_lite(&graph)?;
+    let mut session = plan.session()?;
+    for run in runs.0 {
+        session.run(run)?;
+    }
+    Ok(())
 }
 
 /// read(write(graph)) is the graph; what can be read and not be written is refused with its reason.

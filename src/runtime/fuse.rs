@@ -10,7 +10,7 @@ use crate::tract::typed_ops::{Gemm, PackedWeights, SgdUpdate, SumRows};
 use crate::tract::{
     AxisOp, DatumType, IntoTensor, OutletId, SpecialOps, TVec, TypedModel, TypedNode, TypedOp,
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::collections::HashMap;
 
 /// The same graph, with what we have kernels for replaced.
@@ -44,7 +44,10 @@ pub fn fuse(model: &TypedModel) -> Result<TypedModel> {
         if let Some(place) = flattened_operand(op.as_ref()) {
             inputs[place] = below_flatten(model, inputs[place])?;
         }
-        let inputs: TVec<OutletId> = inputs.iter().map(|i| copies[i]).collect();
+        let copy = |i: &OutletId| {
+            copies.get(i).copied().with_context(|| format!("{node} reads what nothing makes"))
+        };
+        let inputs = inputs.iter().map(copy).collect::<Result<TVec<OutletId>>>()?;
         let outputs = match node.op_as::<Const>() {
             Some(constant) => {
                 let name = node.name.clone();

@@ -33,7 +33,57 @@ pub fn optimize(model: &mut TypedModel) -> TractResult<()> {
 
 fn with_mapped_constants(mut optimizer: Optimizer) -> Optimizer {
     optimizer.passes.insert(0, Box::new(ReshapeMappedConstants));
+    for pass in &mut optimizer.passes {
+        if format!("{pass:?}").starts_with("PushSplitDown") {
+            *pass = Box::new(MergeTwins);
+        }
+    }
     optimizer
+}
+
+/// Nodes that do the same with the same become one, but for two outputs of the graph.
+///
+/// tract's own pass merges a third twin into a second that it has just taken out, where the first and the third are
+/// outputs: what is left reads a node without results.
+#[derive(Debug, Clone)]
+struct MergeTwins;
+
+impl TypedPass for MergeTwins {
+    fn reset(&mut self) -> TractResult<()> {
+        Ok(())
+    }
+
+    fn next(
+        &mut self,
+        _session: &mut OptimizerSession,
+        model: &TypedModel,
+    ) -> TractResult<Option<TypedModelPatch>> {
+        let mut patch = TypedModelPatch::default();
+        for node in model.eval_order()? {
+            for output in &model.node(node).outputs {
+                let readers: Vec<usize> = output.successors.iter().map(|s| s.node).collect();
+                for (place, &kept) in readers.iter().enumerate() {
+                    for &twin in &readers[place + 1..] {
+                        let is_output = |id: usize| model.outputs.contains(&id.into());
+                        if kept == twin
+                            || patch.obliterate.contains(&kept)
+                            || patch.obliterate.contains(&twin)
+                            || is_output(kept) && is_output(twin)
+                            || !model.node(kept).same_as(model.node(twin))
+                        {
+                            continue;
+                        }
+                        for slot in 0..model.node(twin).outputs.len() {
+                            let wire = patch.tap_model(model, OutletId::new(kept, slot))?;
+                            patch.shunt_outside(model, OutletId::new(twin, slot), wire)?;
+                            patch.obliterate(twin)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Some(patch).filter(|patch| !patch.is_empty()))
+    }
 }
 
 /// New axes of a mapped constant are another shape for the same bytes: it stays in its file.
@@ -110,5 +160,33 @@ impl TypedPass for InParts {
 
     fn run_direct(&mut self, model: &mut TypedModel) -> TractResult<bool> {
         self.pass.run_direct(model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// x → −x three times; of the first and the third, which are outputs, only another twin may go.
+    #[test]
+    fn twins_of_which_two_are_outputs() -> TractResult<()> {
+        let mut model = TypedModel::default();
+        let x = model.add_source("x", f32::fact([2]))?;
+        let negate = |model: &mut TypedModel, name: &str, of: OutletId| {
+            Ok::<_, TractError>(model.wire_node(name, ops::math::neg(), &[of])?[0])
+        };
+        let first = negate(&mut model, "first", x)?;
+        let second = negate(&mut model, "second", x)?;
+        let third = negate(&mut model, "third", x)?;
+        let read = model.wire_node("read", ops::math::abs(), &[second])?[0];
+        let also = model.wire_node("also", ops::math::add(), &[third, read])?[0];
+        model.select_output_outlets(&[first, also, third])?;
+        declutter(&mut model)?;
+        let found = model.into_runnable()?.run(tvec!(tensor1(&[1f32, -2.0]).into()))?;
+        let expected = [[-1f32, 2.0], [0.0, 4.0], [-1.0, 2.0]];
+        for (found, expected) in found.iter().zip(expected) {
+            assert_eq!(found.try_as_plain_ram()?.as_slice::<f32>()?, expected);
+        }
+        Ok(())
     }
 }

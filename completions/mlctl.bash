@@ -178,7 +178,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__convert)
-            opts="-o -q -v -h -V --quantize --out --labels --set --tolerance --layout --data --no-verify --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --json --quiet --verbose --threads --help --version"
+            opts="-o -q -v -h -V --quantize --out --labels --set --tolerance --layout --data --no-verify --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -246,6 +246,22 @@ _mlctl() {
                     ;;
                 --max-drop)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --scale)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mean)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --std)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --input-layout)
+                    COMPREPLY=($(compgen -W "nchw nhwc" -- "${cur}"))
                     return 0
                     ;;
                 --threads)
@@ -432,7 +448,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__predict)
-            opts="-m -k -o -q -v -h -V --model --top-k --out --mean --std --scale --input-layout --json --quiet --verbose --threads --help --version"
+            opts="-m -k -o -q -v -h -V --model --top-k --out --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -462,15 +478,15 @@ _mlctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --scale)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --mean)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --std)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --scale)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -490,7 +506,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__quantize)
-            opts="-o -q -v -h -V --scheme --out --labels --set --tolerance --layout --data --no-verify --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --json --quiet --verbose --threads --help --version"
+            opts="-o -q -v -h -V --scheme --out --labels --set --tolerance --layout --data --no-verify --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -558,6 +574,22 @@ _mlctl() {
                     ;;
                 --max-drop)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --scale)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --mean)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --std)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --input-layout)
+                    COMPREPLY=($(compgen -W "nchw nhwc" -- "${cur}"))
                     return 0
                     ;;
                 --threads)

@@ -85,6 +85,11 @@ uint8\t''
 int16\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l keep-float -d 'Layers whose name this matches stay float32 (may be repeated)' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l mean -d 'Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l std -d 'Divides after the mean was subtracted' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l input-layout -d 'Order of the model\'s input axes' -r -f -a "nchw\t''
+nhwc\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l threads -d 'Threads to use [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l no-verify -d 'Keep the file without running it'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l per-tensor -d 'One scale for all weights of a layer, not one a channel'
@@ -114,6 +119,11 @@ uint8\t''
 int16\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l keep-float -d 'Layers whose name this matches stay float32 (may be repeated)' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l mean -d 'Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l std -d 'Divides after the mean was subtracted' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l input-layout -d 'Order of the model\'s input axes' -r -f -a "nchw\t''
+nhwc\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l threads -d 'Threads to use [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l no-verify -d 'Keep the file without running it'
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l per-tensor -d 'One scale for all weights of a layer, not one a channel'
@@ -127,9 +137,9 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s V -l version -d
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s m -l model -d '.onnx, .tflite, version or model directory [default: the one model directory here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s k -l top-k -d 'Classes to show' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s o -l out -d 'Save the raw outputs by name, as .npz (or .npy)' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l mean -d 'Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l std -d 'Divides after the mean was subtracted' -r
-complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l input-layout -d 'Order of the model\'s input axes' -r -f -a "nchw\t''
 nhwc\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l threads -d 'Threads to use [default: all cores]' -r
@@ -141,9 +151,9 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s V -l version -d 
 complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s m -l model -d '.onnx, .tflite, version or model directory [default: the one model directory here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s k -l top-k -d 'Classes to show' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s o -l out -d 'Save the raw outputs by name, as .npz (or .npy)' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l mean -d 'Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l std -d 'Divides after the mean was subtracted' -r
-complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l input-layout -d 'Order of the model\'s input axes' -r -f -a "nchw\t''
 nhwc\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l threads -d 'Threads to use [default: all cores]' -r

@@ -1,9 +1,11 @@
 //! `mlctl convert` and `mlctl quantize`.
 
+use super::pictures::PictureArgs;
 use super::render::{Align, difference, size, table, thousands};
 use super::{Global, usage_error};
 use crate::commands::convert::{ConvertOptions, ConvertReport, EndLayout, convert};
 use crate::commands::quantize::{IntegerFlags, Quantized};
+use crate::compare::Accuracy;
 use crate::ops::ActivationType;
 use crate::quantize::{EndType, LayerLoss, RangeMethod, Scheme, WeightReport};
 use anyhow::{Context, Result};
@@ -68,6 +70,8 @@ struct OutputArgs {
     no_verify: bool,
     #[command(flatten)]
     integers: IntegerArgs,
+    #[command(flatten)]
+    pictures: PictureArgs,
 }
 
 #[derive(Debug, Args)]
@@ -182,6 +186,7 @@ impl OutputArgs {
                 LayoutName::Nhwc => EndLayout::Nhwc,
             },
             data: self.data.clone(),
+            pictures: self.pictures.flags(),
             integers: self.integers.flags(global),
         };
         let outcome = convert(&options, &global.progress()).context("converting")?;
@@ -297,6 +302,10 @@ fn text(report: &ConvertReport, global: &Global) -> String {
                 },
             );
         }
+        let judged = v.outputs.iter().find_map(|output| output.accuracy);
+        if let (Some(accuracy), true) = (judged, report.scheme != "float32") {
+            text += &accuracy_text(&accuracy, report.scheme);
+        }
     }
     text += &match holds {
         true if !within_budget => format!(
@@ -317,6 +326,22 @@ fn text(report: &ConvertReport, global: &Global) -> String {
         ),
     };
     text
+}
+
+/// `accuracy: 92.60 % before, 92.40 % as int8 (500 labelled samples): 0.20 points lost`.
+fn accuracy_text(accuracy: &Accuracy, scheme: &str) -> String {
+    let Accuracy { rows, reference, other, points_lost } = *accuracy;
+    let change = match points_lost {
+        0.0 => "none lost".to_string(),
+        lost if lost > 0.0 => format!("{lost:.2} points lost"),
+        gained => format!("{:.2} points gained", -gained),
+    };
+    format!(
+        "accuracy: {:.2} % before, {:.2} % as {scheme} ({} labelled samples): {change}\n",
+        reference * 100.0,
+        other * 100.0,
+        thousands(rows as u64)
+    )
 }
 
 fn weights_only(weights: &WeightReport) -> String {

@@ -5,6 +5,7 @@ mod compare;
 mod completions;
 mod convert;
 mod inspect;
+mod pictures;
 mod predict;
 mod render;
 mod save;

@@ -1,9 +1,9 @@
 //! `mlctl predict`.
 
 use super::Global;
+use super::pictures::PictureArgs;
 use super::render::{Align, table};
 use crate::commands::predict::{ClassScore, PredictOptions, PredictReport, Prediction, predict};
-use crate::data::preprocessing::Layout;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::PathBuf;
@@ -26,24 +26,8 @@ pub struct PredictArgs {
     /// Save the raw outputs by name, as .npz (or .npy)
     #[arg(short, long, value_name = "OUT")]
     out: Option<PathBuf>,
-    /// Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406
-    #[arg(long, value_name = "F,…", value_delimiter = ',', allow_hyphen_values = true)]
-    mean: Option<Vec<f32>>,
-    /// Divides after the mean was subtracted
-    #[arg(long, value_name = "F,…", value_delimiter = ',')]
-    std: Option<Vec<f32>>,
-    /// Multiplies the pixel (0 to 255) [default: the model's record, or 1/255]
-    #[arg(long, value_name = "F", allow_hyphen_values = true)]
-    scale: Option<f32>,
-    /// Order of the model's input axes
-    #[arg(long, value_name = "nchw|nhwc")]
-    input_layout: Option<LayoutName>,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum LayoutName {
-    Nchw,
-    Nhwc,
+    #[command(flatten)]
+    pictures: PictureArgs,
 }
 
 impl PredictArgs {
@@ -53,13 +37,7 @@ impl PredictArgs {
             inputs: self.inputs.clone(),
             top_k: self.top_k as usize,
             out: self.out.clone(),
-            mean: self.mean.clone(),
-            std: self.std.clone(),
-            scale: self.scale,
-            input_layout: self.input_layout.map(|layout| match layout {
-                LayoutName::Nchw => Layout::Nchw,
-                LayoutName::Nhwc => Layout::Nhwc,
-            }),
+            pictures: self.pictures.flags(),
             threads: global.threads(),
         };
         let outcome = predict(&options).context("predicting")?;

@@ -63,7 +63,7 @@ pub fn compare(options: &CompareOptions) -> Result<Outcome<CompareReport>> {
     let record = reference.preprocessing.clone().or_else(|| record_of_other(&other, &alignment));
     let most_rows = if options.per_layer { MOST_ROWS_PER_LAYER } else { MOST_ROWS };
     let inputs = test_inputs(&options.data, &plan, &ports, record.as_ref(), most_rows)?;
-    let outputs = crate::compare::compare(&plan, &other_plan, &alignment, &inputs.runs)?;
+    let outputs = crate::compare::compare(&plan, &other_plan, &alignment, &inputs)?;
     let holds = options.tolerance.is_none_or(|t| outputs.iter().all(|o| o.relative <= t));
     let per_layer = match options.per_layer {
         false => None,

@@ -1,11 +1,11 @@
 //! `convert` and `quantize`: a model → a `.tflite` file, checked against the original before it is kept.
 
 use super::Outcome;
-use super::inputs::{check_data, data_inputs, test_inputs};
+use super::inputs::{Classes, PictureFlags, check_data, class_count, data_inputs, test_inputs};
 use super::quantize::{
     IntegerFlags, Quantized, SampleSource, quantize, quantize_weights_only, save_ranges,
 };
-use crate::compare::{Alignment, Inputs, OutputDifference, Side, compare_in_turn};
+use crate::compare::{Alignment, OutputDifference, Samples, Side, compare_in_turn};
 use crate::data::preprocessing::{Layout, Preprocessing};
 use crate::format::{atomic, mmap};
 use crate::graph::{ElementType, Model, PermutedEnd, shape_text};
@@ -52,6 +52,8 @@ pub struct ConvertOptions {
     pub layout: EndLayout,
     /// What the file is checked on, as `predict` takes inputs; otherwise what suits the model.
     pub data: Vec<PathBuf>,
+    /// Of pictures among the data and the samples; the file's record is made of it.
+    pub pictures: PictureFlags,
     pub integers: IntegerFlags,
 }
 
@@ -154,8 +156,16 @@ pub fn convert(
     );
 
     let (mut graph, loaded) = model.lite_graph()?;
-    let (ports, _) = ports_of_lite(&graph);
-    let data = data_inputs(&options.data, &ports, model.preprocessing.as_ref(), MOST_ROWS)?;
+    let (ports, outputs) = ports_of_lite(&graph);
+    let mut notes = vec![];
+    let record = model.preprocessing.as_ref();
+    if let Some(told) = options.pictures.record(record, &ports, &mut notes)? {
+        model.preprocessing = Some(told);
+    }
+    let record = model.preprocessing.as_ref();
+    let count = outputs.first().and_then(class_count);
+    let classes = Classes { labels: &model.labels, count };
+    let data = data_inputs(&options.data, &ports, record, &classes, MOST_ROWS)?;
     graph.metadata.retain(|m| m.name != "reduced_precision_support");
     let moved = match options.layout {
         EndLayout::Keep => vec![],
@@ -177,9 +187,9 @@ pub fn convert(
     let mut quantization = None;
     let mut samples = None;
     if let Some(activations) = options.scheme.and_then(Scheme::activations) {
-        let source =
-            SampleSource { ports: &ports, record: model.preprocessing.as_ref(), moved: &moved };
-        let done = quantize(&mut graph, activations, &options.integers, &source, progress)?;
+        let source = SampleSource { ports: &ports, record, moved: &moved, classes };
+        let mut done = quantize(&mut graph, activations, &options.integers, &source, progress)?;
+        done.0.notes.splice(0..0, notes);
         (quantization, samples) = (Some(done.0), done.1);
     }
     let weights = match options.scheme.and_then(Scheme::weights) {
@@ -207,6 +217,8 @@ pub fn convert(
         // the graph goes before the check: its constants need not be in memory beside the plans
         move |file| write_tflite(&graph, &description, file),
         |path, bytes| -> Result<_> {
+            let data = data.map(|data| (data.what.clone(), Box::new(data) as Box<dyn Samples>));
+            let samples = samples.map(|s| (s.what.clone(), Box::new(s) as Box<dyn Samples>));
             let verification = match options.no_verify {
                 true => None,
                 false => Some(
@@ -257,7 +269,7 @@ fn verify(
     loaded: Option<LoadedOnnx>,
     written: &Path,
     tolerance: f64,
-    data: Option<Inputs>,
+    data: Option<(String, Box<dyn Samples>)>,
 ) -> Result<Verification> {
     mmap::return_freed_memory();
     let reference = match (loaded, &original.graph) {
@@ -279,13 +291,16 @@ fn verify(
     )?;
     let ports = alignment.common_inputs(reference.inputs(), &inputs);
     let record = original.preprocessing.as_ref();
-    let inputs = match data {
-        Some(inputs) => inputs,
-        None => test_inputs(&[], &reference, &ports, record, MOST_ROWS)?,
+    let (inputs, samples) = match data {
+        Some(data) => data,
+        None => {
+            let made = test_inputs(&[], &reference, &ports, record, MOST_ROWS)?;
+            (made.what.clone(), Box::new(made) as Box<dyn Samples>)
+        }
     };
-    let outputs = compare_in_turn(reference, || plan_lite(&copy), &alignment, &inputs.runs)?;
+    let outputs = compare_in_turn(reference, || plan_lite(&copy), &alignment, &*samples)?;
     let holds = outputs.iter().all(|o| o.relative <= tolerance);
-    Ok(Verification { inputs: inputs.what, tolerance, holds, outputs })
+    Ok(Verification { inputs, tolerance, holds, outputs })
 }
 
 /// The permutation of an end, `0, 1, …` where it was not moved.

@@ -1,7 +1,10 @@
 //! What the user gave → the model's input tensors.
 
 use crate::compare::{Inputs, digits, example_inputs, rows_of_runs};
+use crate::data::classes::RowClasses;
+use crate::data::idx_folder::{images_of, labels_beside};
 use crate::data::image;
+use crate::data::picture_folders::list_pictures;
 use crate::data::preprocessing::{Channels, Layout, Preprocessing};
 use crate::format::{idx, mmap, npy};
 use crate::graph::{Dim, ElementType, shape_text};
@@ -15,10 +18,36 @@ use std::path::{Path, PathBuf};
 pub struct Given<'a> {
     /// Pictures, folders of pictures, `.npy`, `.npz`, IDX, CSV; `-` is JSON on `stdin`.
     pub inputs: &'a [PathBuf],
-    pub mean: Option<&'a [f32]>,
-    pub std: Option<&'a [f32]>,
+    pub pictures: PictureFlags,
+}
+
+/// What the user said of how pictures become an input; it overrides the model's record.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PictureFlags {
+    pub mean: Option<Vec<f32>>,
+    pub std: Option<Vec<f32>>,
     pub scale: Option<f32>,
     pub input_layout: Option<Layout>,
+}
+
+impl PictureFlags {
+    /// The model's record with what was said; `None` where nothing was said.
+    ///
+    /// # Errors
+    /// The model takes no pictures, or none of this kind.
+    pub fn record(
+        &self,
+        recorded: Option<&Preprocessing>,
+        ports: &[Port],
+        notes: &mut Vec<String>,
+    ) -> Result<Option<Preprocessing>> {
+        if *self == PictureFlags::default() {
+            return Ok(None);
+        }
+        let given = Given { inputs: &[], pictures: self.clone() };
+        let record = only_real_input(ports).and_then(|p| adjusted(&given, recorded, p, notes));
+        record.map(Some).context("--scale, --mean, --std, --input-layout")
+    }
 }
 
 /// The tensors for one prediction, and where their rows come from.
@@ -28,6 +57,8 @@ pub struct Feed {
     pub names: Vec<String>,
     pub inverted: Vec<bool>,
     pub notes: Vec<String>,
+    /// The right class of each row, where the data tells it.
+    pub classes: Option<RowClasses>,
 }
 
 /// The most that is read from standard input.
@@ -49,7 +80,10 @@ impl Feed {
                 Kind::Npz => from_npz(one, ports),
                 Kind::Csv => from_csv(one, ports),
                 Kind::Idx => from_idx(one, given, record, ports),
-                Kind::Pictures => from_pictures(given, record, ports),
+                Kind::Pictures => match images_of(one, true) {
+                    Some(images) => from_idx(&images, given, record, ports),
+                    None => from_pictures(given, record, ports),
+                },
             },
             several if several.iter().any(|p| p.as_os_str() == "-") => {
                 bail!("- (standard input) cannot be combined with other inputs; give it alone")
@@ -73,7 +107,8 @@ pub fn test_inputs(
     record: Option<&Preprocessing>,
     most_rows: usize,
 ) -> Result<Inputs> {
-    match data_inputs(data, ports, record, most_rows)? {
+    let model = Classes { labels: &[], count: plan.outputs().first().and_then(class_count) };
+    match data_inputs(data, ports, record, &model, most_rows)? {
         Some(inputs) => Ok(inputs),
         None => in_runs(example_inputs(plan, ports, record)?, ports, most_rows),
     }
@@ -88,6 +123,7 @@ pub fn data_inputs(
     data: &[PathBuf],
     ports: &[Port],
     record: Option<&Preprocessing>,
+    model: &Classes,
     most_rows: usize,
 ) -> Result<Option<Inputs>> {
     let read = || match data {
@@ -107,7 +143,9 @@ pub fn data_inputs(
                 1 => "1 picture".to_string(),
                 several => format!("{several} pictures"),
             };
-            in_runs(Inputs { runs: vec![feed.tensors], what }, ports, most_rows).map(Some)
+            let labels = feed.classes.as_ref().and_then(|classes| model.of_rows(classes).ok());
+            let inputs = Inputs { runs: vec![feed.tensors], labels, what };
+            in_runs(inputs, ports, most_rows).map(Some)
         }
     };
     let built_in = matches!(data, [one] if is_built_in(one));
@@ -131,10 +169,33 @@ fn is_built_in(path: &Path) -> bool {
     path.as_os_str() == "mnist" && !path.exists()
 }
 
+/// The classes of a model: their names, and how many there are.
+pub struct Classes<'a> {
+    pub labels: &'a [String],
+    pub count: Option<usize>,
+}
+
+impl Classes<'_> {
+    /// # Errors
+    /// Says why the rows' classes are not the model's.
+    pub fn of_rows(&self, rows: &RowClasses) -> Result<Vec<usize>, String> {
+        let count = self.count.ok_or("the model's first output is no list of classes")?;
+        rows.of_model(self.labels, count)
+    }
+}
+
+/// How many classes an output tells apart; `None` where it is something else.
+pub fn class_count(output: &Port) -> Option<usize> {
+    let dims: Option<Vec<usize>> = output.shape.iter().skip(1).map(Dim::known).collect();
+    let mut dims = dims?.into_iter().filter(|&n| n != 1);
+    let count = dims.next()?;
+    (dims.next().is_none() && output.has_reals()).then_some(count)
+}
+
 fn in_runs(inputs: Inputs, ports: &[Port], most_rows: usize) -> Result<Inputs> {
     let runs = inputs.runs.into_iter().map(|run| rows_of_runs(ports, run, most_rows));
     let runs: Vec<Vec<Vec<Tensor>>> = runs.collect::<Result<_>>()?;
-    Ok(Inputs { runs: runs.into_iter().flatten().collect(), what: inputs.what })
+    Ok(Inputs { runs: runs.into_iter().flatten().collect(), ..inputs })
 }
 
 #[derive(PartialEq)]
@@ -178,6 +239,9 @@ pub(super) fn from_npz(path: &Path, ports: &[Port]) -> Result<Feed> {
     let at = || path.display().to_string();
     let mut arrays = npy::read_npz(&read_file(path)?).with_context(at)?;
     let wanted: Vec<&str> = ports.iter().map(|p| p.name.as_str()).collect();
+    let is_labels = |name: &String| LABELS.contains(&name.as_str());
+    let labels = arrays.iter().position(|(n, _)| is_labels(n) && !wanted.contains(&n.as_str()));
+    let labels = labels.map(|place| arrays.remove(place));
     if let ([port], [(name, _)]) = (ports, arrays.as_mut_slice()) {
         *name = port.name.clone();
     }
@@ -196,7 +260,33 @@ pub(super) fn from_npz(path: &Path, ports: &[Port]) -> Result<Feed> {
         let tensor = tensor.with_context(|| format!("{}: array '{}'", at(), port.name))?;
         tensors.push(with_batch_axis(tensor, port).with_context(at)?);
     }
-    Ok(Feed { tensors, ..Feed::default() })
+    let rows = tensors.first().and_then(|t| t.shape().first().copied());
+    let classes = match labels {
+        Some((name, array)) => {
+            let classes = whole_numbers(&array, rows);
+            Some(classes.with_context(|| format!("{}: array '{name}'", at()))?)
+        }
+        None => None,
+    };
+    Ok(Feed { tensors, classes, ..Feed::default() })
+}
+
+/// Arrays of an `.npz`, and columns of a CSV file, that hold the rows' classes.
+const LABELS: [&str; 3] = ["labels", "label", "class"];
+
+fn whole_numbers(array: &npy::Array, rows: Option<usize>) -> Result<RowClasses> {
+    let is_list = matches!(array.shape.as_slice(), [_] | [_, 1]);
+    let numbers = from_array(array, ElementType::I64)
+        .and_then(|t| Ok(t.try_as_plain_ram()?.as_slice::<i64>()?.to_vec()));
+    match numbers {
+        Ok(numbers) if is_list && Some(numbers.len()) == rows => Ok(RowClasses::Numbers(numbers)),
+        _ => bail!(
+            "{:?} of shape {:?}: labels are whole numbers, one a row; there are {} rows",
+            array.dtype,
+            array.shape,
+            rows.unwrap_or(0)
+        ),
+    }
 }
 
 /// Reals for integers that stand for such are quantized; other values keep their type.
@@ -262,17 +352,33 @@ pub(super) fn from_csv(path: &Path, ports: &[Port]) -> Result<Feed> {
     let at = || path.display().to_string();
     let text = std::str::from_utf8(&bytes).with_context(|| format!("{}: not text", at()))?;
     let mut rows = vec![];
+    let mut labels: Option<usize> = None;
+    let mut words = vec![];
     for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        let row: Result<Vec<f32>, _> =
-            line.split([',', ';', '\t']).map(|v| v.trim().parse()).collect();
+        let mut cells: Vec<&str> = line.split([',', ';', '\t']).map(str::trim).collect();
+        if let Some(label) = labels.filter(|&place| place < cells.len()) {
+            words.push(unquoted(cells.remove(label)).to_string());
+        }
+        let row: Result<Vec<f32>, _> = cells.iter().map(|v| v.parse()).collect();
         match row {
             Ok(row) => rows.push(row),
-            Err(_) if number == 0 => {}
+            Err(_) if number == 0 => {
+                let is_label =
+                    |cell: &&str| LABELS.contains(&unquoted(cell).to_lowercase().as_str());
+                labels = cells.iter().position(is_label);
+            }
             Err(e) => bail!("{} line {}: {e}", at(), number + 1),
         }
     }
     ensure!(!rows.is_empty(), "{} holds no numbers", at());
-    from_rows(rows, only_real_input(ports)?).with_context(at)
+    let count = rows.len();
+    let feed = from_rows(rows, only_real_input(ports)?).with_context(at)?;
+    let classes = labels.filter(|_| words.len() == count).map(|_| RowClasses::of_words(&words));
+    Ok(Feed { classes, ..feed })
+}
+
+fn unquoted(cell: &str) -> &str {
+    cell.trim_matches('"').trim()
 }
 
 fn from_json(ports: &[Port]) -> Result<Feed> {
@@ -324,15 +430,29 @@ fn from_idx(
     let tensor = Tensor::from_shape(&record.shape(count), &record.normalize(&file.data))?;
     let tensor = port.of_reals(tensor)?;
     let names = (0..count).map(|i| format!("image {i}")).collect();
-    Ok(Feed { tensors: vec![tensor], names, notes, ..Feed::default() })
+    let classes = idx_classes(path, count)?;
+    Ok(Feed { tensors: vec![tensor], names, notes, classes, ..Feed::default() })
+}
+
+/// The labels in the file beside one of `count` images.
+pub(super) fn idx_classes(images: &Path, count: usize) -> Result<Option<RowClasses>> {
+    let Some(path) = labels_beside(images) else { return Ok(None) };
+    let at = || path.display().to_string();
+    let file = idx::parse(&read_file(&path)?).with_context(at)?;
+    ensure!(
+        file.element == idx::IdxType::U8 && file.dims == [count],
+        "{}: labels of dimensions {:?}; {} holds {count} images",
+        at(),
+        file.dims,
+        images.display()
+    );
+    Ok(Some(RowClasses::Numbers(file.data.iter().map(|&label| label.into()).collect())))
 }
 
 fn from_pictures(given: &Given, record: Option<&Preprocessing>, ports: &[Port]) -> Result<Feed> {
-    let mut paths: Vec<PathBuf> = vec![];
-    for input in given.inputs {
-        paths.extend(image::list_images(input)?);
-    }
-    let mut feed = Feed::default();
+    let pictures = list_pictures(given.inputs)?;
+    let paths = pictures.paths;
+    let mut feed = Feed { classes: pictures.classes, ..Feed::default() };
     let port = only_real_input(ports)?;
     let record = adjusted(given, record, port, &mut feed.notes)?;
     let mut values = vec![];
@@ -354,16 +474,17 @@ pub(super) fn adjusted(
     port: &Port,
     notes: &mut Vec<String>,
 ) -> Result<Preprocessing> {
+    let said = &given.pictures;
     let mut record = match recorded {
         Some(record) => record.clone(),
-        None => guessed_record(port, given.input_layout)?,
+        None => guessed_record(port, said.input_layout)?,
     };
-    let told = given.scale.is_some() || given.mean.is_some() || given.std.is_some();
+    let told = said.scale.is_some() || said.mean.is_some() || said.std.is_some();
     let bytes = port.scale_of_bytes().filter(|_| recorded.is_none() && !told);
     if let Some((scale, zero)) = bytes {
         (record.scale, record.mean) = (scale, vec![scale * zero]);
     }
-    if recorded.is_none() && given.scale.is_none() {
+    if recorded.is_none() && said.scale.is_none() {
         let way = match bytes {
             Some(_) => "go in as they are, 0 to 255",
             None => "are scaled to 0..1",
@@ -373,16 +494,16 @@ pub(super) fn adjusted(
              that)"
         ));
     }
-    if let Some(scale) = given.scale {
+    if let Some(scale) = said.scale {
         record.scale = scale;
     }
-    if let Some(mean) = given.mean {
-        record.mean = mean.to_vec();
+    if let Some(mean) = &said.mean {
+        record.mean = mean.clone();
     }
-    if let Some(std) = given.std {
-        record.std = std.to_vec();
+    if let Some(std) = &said.std {
+        record.std = std.clone();
     }
-    if let Some(layout) = given.input_layout {
+    if let Some(layout) = said.input_layout {
         record.layout = layout;
     }
     record.validate()?;
@@ -396,6 +517,11 @@ pub(super) fn adjusted(
         shape_text(&port.shape)
     );
     Ok(record)
+}
+
+/// Whether an input has the shape of pictures.
+pub(super) fn takes_pictures(port: &Port) -> bool {
+    [None, Some(Layout::Nhwc)].into_iter().any(|layout| guessed_record(port, layout).is_ok())
 }
 
 fn guessed_record(port: &Port, layout: Option<Layout>) -> Result<Preprocessing> {

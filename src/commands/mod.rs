@@ -3,7 +3,7 @@
 pub mod bench;
 pub mod compare;
 pub mod convert;
-mod inputs;
+pub mod inputs;
 pub mod inspect;
 pub mod predict;
 pub mod quantize;

@@ -1,8 +1,7 @@
 //! `predict`: pictures, arrays or numbers → classes, or the raw outputs.
 
 use super::Outcome;
-use super::inputs::{Feed, Given};
-use crate::data::preprocessing::Layout;
+use super::inputs::{Feed, Given, PictureFlags};
 use crate::format::{atomic, npy};
 use crate::model::{LoadedModel, locate, refuse_saved_file};
 use crate::runtime::{Plan, Tensor, run_rows, to_array, to_f32};
@@ -19,10 +18,7 @@ pub struct PredictOptions {
     pub top_k: usize,
     /// Where the raw outputs go, `.npz` or (of one output) `.npy`.
     pub out: Option<PathBuf>,
-    pub mean: Option<Vec<f32>>,
-    pub std: Option<Vec<f32>>,
-    pub scale: Option<f32>,
-    pub input_layout: Option<Layout>,
+    pub pictures: PictureFlags,
     pub threads: usize,
 }
 
@@ -68,13 +64,7 @@ pub fn predict(options: &PredictOptions) -> Result<Outcome<PredictReport>> {
     ensure!(options.top_k > 0, "--top-k must be at least 1");
     let model = LoadedModel::load(&locate(options.model.as_deref())?)?;
     let plan = model.plan()?;
-    let given = Given {
-        inputs: &options.inputs,
-        mean: options.mean.as_deref(),
-        std: options.std.as_deref(),
-        scale: options.scale,
-        input_layout: options.input_layout,
-    };
+    let given = Given { inputs: &options.inputs, pictures: options.pictures.clone() };
     let feed = Feed::read(&given, model.preprocessing.as_ref(), plan.inputs())?;
     let outputs = run_rows(&plan, feed.tensors, options.threads)
         .with_context(|| format!("running {}", model.path.display()))?;

@@ -1,7 +1,8 @@
 //! The integer schemes of `convert` and `quantize`: flags and files in, a graph of integers out.
 
+use super::inputs::Classes;
 use super::samples::SampleSet;
-use crate::compare::Inputs;
+use crate::compare::Samples;
 use crate::data::preprocessing::Preprocessing;
 use crate::format::{atomic, mmap};
 use crate::graph::Model;
@@ -10,9 +11,8 @@ use crate::ops::ActivationType;
 use crate::passes::MovedEnd;
 use crate::progress::Progress;
 use crate::quantize::{
-    EndType, IntegerOptions, IntegerReport, RangeMethod, Samples, SavedRanges, WeightOptions,
-    WeightReport, WeightScheme, is_quantized, quantize_to_integers, quantize_weights,
-    widen_constants,
+    EndType, IntegerOptions, IntegerReport, RangeMethod, SavedRanges, WeightOptions, WeightReport,
+    WeightScheme, is_quantized, quantize_to_integers, quantize_weights, widen_constants,
 };
 use crate::runtime::{Port, Tensor};
 use anyhow::{Context, Result, ensure};
@@ -55,6 +55,7 @@ pub struct SampleSource<'a> {
     pub ports: &'a [Port],
     pub record: Option<&'a Preprocessing>,
     pub moved: &'a [MovedEnd],
+    pub classes: Classes<'a>,
 }
 
 /// Samples of the source for a graph whose inputs have their axes in another order.
@@ -89,7 +90,7 @@ const REPORT_RUNS: usize = 8;
 /// Bytes of values that one run of calibration may make.
 const BYTES_PER_RUN: usize = 16 << 20;
 
-/// Runs that the file is checked on.
+/// Runs that the file is checked on, where the samples have no labels.
 const CHECKED_RUNS: usize = 64;
 
 /// Quantizes `graph` in place on the samples that the flags name, and gives what it can be checked on.
@@ -99,7 +100,7 @@ pub fn quantize(
     flags: &IntegerFlags,
     source: &SampleSource,
     progress: &dyn Progress,
-) -> Result<(Quantized, Option<Inputs>)> {
+) -> Result<(Quantized, Option<SampleSet>)> {
     let mut options = IntegerOptions {
         activations,
         per_tensor: flags.per_tensor,
@@ -128,7 +129,8 @@ pub fn quantize(
         (Some(_), true) => None,
         _ => {
             let per_run = rows_per_run(graph)?;
-            Some(SampleSet::open(&flags.calibrate, most, per_run, source.ports, source.record)?)
+            let SampleSource { ports, record, classes, .. } = source;
+            Some(SampleSet::open(&flags.calibrate, most, per_run, ports, *record, classes)?)
         }
     };
     let moved = samples.as_ref().map(|samples| Moved { samples, ends: source.moved });
@@ -138,16 +140,9 @@ pub fn quantize(
         || format!("saved ranges ({})", report.method),
         |samples| samples.what.clone(),
     );
-    let inputs = match &samples {
-        None => None,
-        Some(samples) => {
-            let runs = samples.runs().min(CHECKED_RUNS);
-            let runs = (0..runs).map(|i| samples.run(i)).collect::<Result<Vec<_>>>()?;
-            Some(Inputs { what: "calibration samples".into(), runs })
-        }
-    };
-    let notes = samples.map(|s| s.notes).unwrap_or_default();
-    Ok((Quantized { samples: what, notes, report }, inputs))
+    let notes = samples.as_ref().map(|s| s.notes.clone()).unwrap_or_default();
+    let checked = samples.map(|samples| samples.for_check(CHECKED_RUNS));
+    Ok((Quantized { samples: what, notes, report }, checked))
 }
 
 /// Writes what `--ranges` takes; for when the model itself is written.

@@ -1,16 +1,20 @@
 //! What a model is calibrated on: pictures, digits or arrays, one run's worth at a time.
 
 use super::inputs::{
-    Feed, Given, Kind, adjusted, from_csv, from_npy, from_npz, kind, only_real_input,
+    Classes, Feed, Given, Kind, adjusted, from_csv, from_npy, from_npz, idx_classes, kind,
+    only_real_input, takes_pictures,
 };
+use crate::compare::Samples;
+use crate::data::classes::RowClasses;
+use crate::data::idx_folder::images_of;
+use crate::data::picture_folders::list_pictures;
 use crate::data::preprocessing::Preprocessing;
 use crate::data::{image, mnist};
 use crate::format::{idx, mmap};
 use crate::graph::{Dim, ElementType};
-use crate::quantize::Samples;
 use crate::runtime::{Port, Tensor, f32_values};
 use anyhow::{Context, Result, bail, ensure};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Samples in the model's form, made when they are asked for.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ enum Source {
 const FEW: usize = 10;
 /// Values that float32 pictures have when nobody scaled them.
 const PIXEL_RANGE: f32 = 255.0;
+/// Values that spread by so much less than the model's pictures were scaled in another way.
+const MUCH_NARROWER: f32 = 50.0;
 
 impl SampleSet {
     /// At most `most` samples of `data`, spread evenly over it, `per_run` in one run where the model takes any number.
@@ -58,6 +64,7 @@ impl SampleSet {
         per_run: usize,
         ports: &[Port],
         record: Option<&Preprocessing>,
+        model: &Classes,
     ) -> Result<SampleSet> {
         ensure!(most > 0, "--samples 0: at least one is needed");
         let mut notes = vec![];
@@ -77,19 +84,29 @@ impl SampleSet {
                 built_in_digits(most, ports, record, &mut labels, &mut notes)?
             }
             [one] => match kind(one) {
-                Kind::Npy => arrays(from_npy(one, ports)?, one)?,
-                Kind::Npz => arrays(from_npz(one, ports)?, one)?,
-                Kind::Csv => arrays(from_csv(one, ports)?, one)?,
-                Kind::Idx => idx_pixels(one, ports, record, &mut notes)?,
-                Kind::Pictures => pictures(data, ports, record, &mut notes)?,
+                Kind::Npy => arrays(from_npy(one, ports)?, one, &mut labels)?,
+                Kind::Npz => arrays(from_npz(one, ports)?, one, &mut labels)?,
+                Kind::Csv => arrays(from_csv(one, ports)?, one, &mut labels)?,
+                Kind::Idx => idx_pixels(one, ports, record, &mut labels, &mut notes)?,
+                Kind::Pictures => match images_of(one, false) {
+                    Some(images) => idx_pixels(&images, ports, record, &mut labels, &mut notes)?,
+                    None => pictures(data, ports, record, &mut labels, &mut notes)?,
+                },
             },
             several => match several.iter().find(|p| kind(p) != Kind::Pictures) {
                 Some(other) => {
                     bail!("{} cannot be combined with other data; give it alone", other.display())
                 }
-                None => pictures(data, ports, record, &mut notes)?,
+                None => pictures(data, ports, record, &mut labels, &mut notes)?,
             },
         };
+        let labels = labels.and_then(|rows| match model.of_rows(&rows) {
+            Ok(labels) => Some(labels),
+            Err(why) => {
+                notes.push(format!("the samples' classes are not counted: {why}"));
+                None
+            }
+        });
         let taken = most.min(rows);
         let chosen: Vec<usize> = (0..taken).map(|k| k * rows / taken).collect();
         let fixed = ports.iter().find_map(|p| p.shape.first().and_then(Dim::known));
@@ -115,6 +132,17 @@ impl SampleSet {
                 .with_context(|| file.display().to_string())?;
         }
         Ok(SampleSet { source, labels, runs, what: format!("{used} of {what}"), notes })
+    }
+}
+
+impl SampleSet {
+    /// Those that a file is checked on: all that have labels, of others the first `most` runs.
+    pub fn for_check(mut self, most: usize) -> SampleSet {
+        if self.labels.is_none() {
+            self.runs.truncate(most);
+        }
+        self.what = "calibration samples".into();
+        self
     }
 }
 
@@ -162,7 +190,7 @@ fn built_in_digits(
     most: usize,
     ports: &[Port],
     record: Option<&Preprocessing>,
-    labels: &mut Option<Vec<usize>>,
+    labels: &mut Option<RowClasses>,
     notes: &mut Vec<String>,
 ) -> Result<Opened> {
     let record = adjusted(&Given::default(), record, only_real_input(ports)?, notes)?;
@@ -176,14 +204,16 @@ fn built_in_digits(
     );
     let digits = mnist::first_train_images(most.min(mnist::TRAIN_IMAGES))?;
     let pixels = digits.images().to_vec();
-    *labels = Some(digits.labels().iter().map(|&label| label as usize).collect());
+    let numbers = digits.labels().iter().map(|&label| label.into());
+    *labels = Some(RowClasses::Numbers(numbers.collect()));
     Ok((Source::Pixels { record, pixels }, digits.len(), "MNIST's training digits".into()))
 }
 
 fn idx_pixels(
-    path: &PathBuf,
+    path: &Path,
     ports: &[Port],
     record: Option<&Preprocessing>,
+    labels: &mut Option<RowClasses>,
     notes: &mut Vec<String>,
 ) -> Result<Opened> {
     let at = || path.display().to_string();
@@ -199,6 +229,7 @@ fn idx_pixels(
         record.width
     );
     ensure!(count > 0, "{} holds no images", at());
+    *labels = idx_classes(path, count)?;
     Ok((Source::Pixels { record, pixels: file.data.to_vec() }, count, at()))
 }
 
@@ -206,12 +237,12 @@ fn pictures(
     data: &[PathBuf],
     ports: &[Port],
     record: Option<&Preprocessing>,
+    labels: &mut Option<RowClasses>,
     notes: &mut Vec<String>,
 ) -> Result<Opened> {
-    let mut paths = vec![];
-    for input in data {
-        paths.extend(image::list_images(input)?);
-    }
+    let found = list_pictures(data)?;
+    let paths = found.paths;
+    *labels = found.classes;
     let record = adjusted(&Given::default(), record, only_real_input(ports)?, notes)?;
     let names: Vec<String> = data.iter().map(|p| p.display().to_string()).collect();
     let rows = paths.len();
@@ -222,7 +253,8 @@ fn pictures(
     ))
 }
 
-fn arrays(feed: Feed, path: &std::path::Path) -> Result<Opened> {
+fn arrays(feed: Feed, path: &Path, labels: &mut Option<RowClasses>) -> Result<Opened> {
+    *labels = feed.classes;
     let at = || path.display().to_string();
     let rows: Vec<usize> =
         feed.tensors.iter().map(|t| t.shape().first().copied().unwrap_or(0)).collect();
@@ -266,20 +298,23 @@ fn check_arrays(
         match expected {
             Some((least, most)) => {
                 let width = most - least;
-                if low < least - 0.5 * width || high > most + 0.5 * width {
+                let beyond = low < least - 0.5 * width || high > most + 0.5 * width;
+                if beyond || high - low < width / MUCH_NARROWER {
                     notes.push(format!(
                         "input '{}' reaches from {low} to {high} in the calibration data; the model's pictures are \
-                         {least} to {most}: was the same preprocessing used?",
+                         {least} to {most}: was the same preprocessing used? Pictures in place of arrays get it \
+                         (--scale, --mean and --std change it)",
                         port.name
                     ));
                 }
             }
             None => {
-                let whole = values.iter().all(|v| v.fract() == 0.0);
-                if whole && low >= 0.0 && high > PIXEL_RANGE / 2.0 && high <= PIXEL_RANGE {
+                let whole = || values.iter().all(|v| v.fract() == 0.0);
+                let in_range = low >= 0.0 && high > PIXEL_RANGE / 2.0 && high <= PIXEL_RANGE;
+                if in_range && (takes_pictures(port) || whole()) {
                     notes.push(format!(
-                        "input '{}' holds whole numbers from {low} to {high}, like pixels nobody scaled; if the \
-                         model was trained on 0..1, scale them first",
+                        "input '{}' reaches from {low} to {high}, like pixels nobody scaled; if the model was \
+                         trained on 0..1, scale the array, or give the pictures with --scale, --mean and --std",
                         port.name
                     ));
                 }

@@ -11,12 +11,42 @@ use rand_pcg::rand_core::{Rng, SeedableRng};
 use std::ops::Range;
 use std::time::Duration;
 
+/// Inputs for many runs, any of which can be made at any time, on any thread.
+pub trait Samples: Sync {
+    fn runs(&self) -> usize;
+    /// The inputs of run `index`, in the model's order.
+    fn run(&self, index: usize) -> Result<Vec<Tensor>>;
+    /// The right class of each row of run `index`, where it is known.
+    fn labels(&self, _index: usize) -> Option<Vec<usize>> {
+        None
+    }
+}
+
 /// Input tensors for one or more runs, and what they are.
 #[derive(Debug)]
 pub struct Inputs {
     pub runs: Vec<Vec<Tensor>>,
+    /// The right class of each row of all runs, where it is known.
+    pub labels: Option<Vec<usize>>,
     /// `100 test digits`.
     pub what: String,
+}
+
+impl Samples for Inputs {
+    fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    fn run(&self, index: usize) -> Result<Vec<Tensor>> {
+        self.runs.get(index).cloned().context("no such run")
+    }
+
+    fn labels(&self, index: usize) -> Option<Vec<usize>> {
+        let rows = |run: &Vec<Tensor>| run.first()?.shape().first().copied();
+        let before = self.runs.get(..index)?.iter().map(rows).sum::<Option<usize>>()?;
+        let end = before.checked_add(rows(self.runs.get(index)?)?)?;
+        Some(self.labels.as_ref()?.get(before..end)?.to_vec())
+    }
 }
 
 impl Inputs {
@@ -24,7 +54,7 @@ impl Inputs {
     pub fn of_reals(self, port: &Port) -> Result<Inputs> {
         let runs = self.runs.into_iter();
         let runs = runs.map(|run| run.into_iter().map(|reals| port.of_reals(reals)).collect());
-        Ok(Inputs { runs: runs.collect::<Result<_>>()?, what: self.what })
+        Ok(Inputs { runs: runs.collect::<Result<_>>()?, ..self })
     }
 }
 
@@ -74,7 +104,7 @@ pub fn example_inputs(
         });
         run = found?.unwrap_or(run);
     }
-    Ok(Inputs { runs: vec![run], what: "seeded random values".into() })
+    Ok(Inputs { runs: vec![run], labels: None, what: "seeded random values".into() })
 }
 
 /// The first test digits, as `record` has them.
@@ -97,7 +127,10 @@ pub fn digits(record: &Preprocessing, batch: Option<usize>) -> Result<Inputs> {
     });
     let runs = runs.collect::<Result<Vec<_>>>()?;
     ensure!(!runs.is_empty(), "the model takes {batch} pictures at a time, more than {DIGITS}");
-    Ok(Inputs { what: format!("{} test digits", runs.len() * batch), runs })
+    let labels = digits.labels().iter().map(|&label| label as usize);
+    let count = runs.len() * batch;
+    let labels = Some(labels.take(count).collect());
+    Ok(Inputs { what: format!("{count} test digits"), labels, runs })
 }
 
 /// What MNIST's models are given, in either order of axes.
@@ -119,7 +152,7 @@ fn random_pixels(record: &Preprocessing, rows: usize) -> Result<Inputs> {
     let mut random = Pcg64::seed_from_u64(1);
     let pixels: Vec<u8> = std::iter::repeat_with(|| random.next_u32() as u8).take(count).collect();
     let run = vec![Tensor::from_shape(&shape, &record.normalize(&pixels))?];
-    Ok(Inputs { runs: vec![run], what: "seeded random pixels".into() })
+    Ok(Inputs { runs: vec![run], labels: None, what: "seeded random pixels".into() })
 }
 
 /// Cuts tensors of many rows into runs: of as many rows as the inputs take at once, or up to `most` where

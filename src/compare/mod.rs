@@ -5,7 +5,7 @@ mod inputs;
 mod layers;
 
 pub use align::{Alignment, End, Side};
-pub use inputs::{Inputs, digits, example_inputs, rows_of_runs};
+pub use inputs::{Inputs, Samples, digits, example_inputs, rows_of_runs};
 pub use layers::{LayerDifference, Layers, compare_layers};
 
 use crate::format::mmap;
@@ -29,9 +29,22 @@ pub struct OutputDifference {
     /// Of outputs `[rows, classes]`: rows with the same largest class.
     pub same_class: Option<usize>,
     pub rows: Option<usize>,
+    /// Of the first output, where the inputs have labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<Accuracy>,
 }
 
-/// Compares `other` with `reference` on each of `runs` (tensors in the reference's order of inputs and axes).
+/// Shares of right answers on the same rows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Accuracy {
+    pub rows: usize,
+    pub reference: f64,
+    pub other: f64,
+    /// Of a hundred: 0.5 is half a percent of all rows.
+    pub points_lost: f64,
+}
+
+/// Compares `other` with `reference` on `samples` (tensors in the reference's order of inputs and axes).
 ///
 /// # Errors
 /// A run fails, or outputs that correspond have different shapes.
@@ -39,9 +52,9 @@ pub fn compare(
     reference: &Plan,
     other: &Plan,
     alignment: &Alignment,
-    runs: &[Vec<Tensor>],
+    samples: &dyn Samples,
 ) -> Result<Vec<OutputDifference>> {
-    compare_in_turn(reference.clone(), || Ok(other.clone()), alignment, runs)
+    compare_in_turn(reference.clone(), || Ok(other.clone()), alignment, samples)
 }
 
 /// As [`compare`], but `other` is only made once the reference has run and is gone: large models need
@@ -50,14 +63,13 @@ pub fn compare_in_turn(
     reference: Plan,
     other: impl FnOnce() -> Result<Plan>,
     alignment: &Alignment,
-    runs: &[Vec<Tensor>],
+    samples: &dyn Samples,
 ) -> Result<Vec<OutputDifference>> {
     let ports = reference.outputs().to_vec();
     let inputs = reference.inputs().to_vec();
     let mut session = reference.session()?;
-    let expected: Vec<Vec<Tensor>> = runs
-        .iter()
-        .map(|run| session.run(run.clone()).context("running the reference"))
+    let expected: Vec<Vec<Tensor>> = (0..samples.runs())
+        .map(|run| session.run(samples.run(run)?).context("running the reference"))
         .collect::<Result<_>>()?;
     drop((session, reference));
     mmap::return_freed_memory();
@@ -65,13 +77,20 @@ pub fn compare_in_turn(
     let other = other()?;
     let mut session = other.session()?;
     let mut sums: Vec<Sums> = alignment.outputs.iter().map(|_| Sums::default()).collect();
-    for (run, expected) in runs.iter().zip(expected) {
-        let theirs = their_inputs(alignment, &inputs, other.inputs(), run)?;
+    for (run, expected) in expected.into_iter().enumerate() {
+        let labels = samples.labels(run);
+        let theirs = their_inputs(alignment, &inputs, other.inputs(), &samples.run(run)?)?;
         let found = session.run(theirs).context("running the other model")?;
+        let first = expected.first().cloned().unwrap_or_default();
         let ours = sums.iter_mut().zip(&ports).zip(expected);
         for (((sum, port), expected), end) in ours.zip(&alignment.outputs) {
             let expected = permuted(port.reals(&expected)?, &end.permutation)?;
             sum.add(&expected, &other.outputs()[end.place].reals(&found[end.place])?)?;
+        }
+        if let (Some(labels), Some(sum), Some(port)) = (labels, sums.first_mut(), ports.first()) {
+            let found = &found[alignment.outputs[0].place];
+            let found = other.outputs()[alignment.outputs[0].place].reals(found)?;
+            sum.judge(&port.reals(&first)?, &found, &labels)?;
         }
     }
     Ok(sums.into_iter().zip(&ports).map(|(sum, port)| sum.finish(&port.name)).collect())
@@ -117,9 +136,25 @@ struct Sums {
     rows: usize,
     same: usize,
     is_matrix: bool,
+    labelled: usize,
+    /// Of the reference, and of the other.
+    right: [usize; 2],
 }
 
 impl Sums {
+    /// Counts the right answers of a run.
+    fn judge(&mut self, expected: &Tensor, found: &Tensor, labels: &[usize]) -> Result<()> {
+        let both = [expected, found]
+            .map(|values| -> Result<_> { Ok(right_answers(&to_f32(values)?, labels)) });
+        let [reference, other] = both;
+        if let (Some(reference), Some(other)) = (reference?, other?) {
+            self.labelled += labels.len();
+            self.right[0] += reference;
+            self.right[1] += other;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, expected: &Tensor, found: &Tensor) -> Result<()> {
         ensure!(
             expected.shape() == found.shape(),
@@ -170,8 +205,21 @@ impl Sums {
             sqnr_db: (self.noise > 0.0).then(|| 10.0 * (self.signal / self.noise).log10()),
             same_class: self.is_matrix.then_some(self.same),
             rows: self.is_matrix.then_some(self.rows),
+            accuracy: (self.labelled > 0).then(|| {
+                let [reference, other] = self.right.map(|n| n as f64 / self.labelled as f64);
+                let points_lost = (reference - other) * 100.0;
+                Accuracy { rows: self.labelled, reference, other, points_lost }
+            }),
         }
     }
+}
+
+/// In how many rows of `values` the largest is that of `labels`, which has one for each row; `None` where they do not fit.
+pub fn right_answers(values: &[f32], labels: &[usize]) -> Option<usize> {
+    let classes = values.len().checked_div(labels.len())?;
+    let fits = classes > 1 && values.len() == classes * labels.len();
+    let rows = values.chunks_exact(classes.max(1)).zip(labels);
+    fits.then(|| rows.filter(|(row, label)| largest(row) == **label).count())
 }
 
 /// The index of the largest value, the first of equals; 0 of none.
@@ -199,6 +247,22 @@ mod tests {
         assert_eq!((d.same_class, d.rows), (Some(2), Some(2)));
         let sqnr = 10.0 * (21.0f64 / 1.25).log10();
         assert!((d.sqnr_db.unwrap() - sqnr).abs() < 1e-12);
+    }
+
+    #[test]
+    fn right_answers_are_counted_where_labels_fit() {
+        assert_eq!(right_answers(&[1.0, 2.0, 4.0, 0.0, 5.0, 6.0], &[1, 1, 1]), Some(2));
+        for labels in [&[][..], &[0, 1, 0, 1], &[0; 6]] {
+            assert_eq!(right_answers(&[1.0, 2.0, 4.0, 0.0, 5.0, 6.0], labels), None);
+        }
+        let mut sums = Sums::default();
+        let tensor = |v: &[f32]| Tensor::from_shape(&[4, 2], v).unwrap();
+        let expected = tensor(&[1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 1.0]);
+        let found = tensor(&[1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]);
+        sums.judge(&expected, &found, &[0, 0, 0, 1]).unwrap();
+        let accuracy = sums.finish("y").accuracy.unwrap();
+        let shares = [accuracy.reference, accuracy.other, accuracy.points_lost];
+        assert_eq!((accuracy.rows, shares), (4, [0.75, 0.75, 0.0]));
     }
 
     #[test]

@@ -31,6 +31,33 @@ pub fn load(folder: &Path) -> Result<Dataset> {
     dataset(name, train, test, names)
 }
 
+/// The file of images in a folder of IDX files: of the training set, or of the test set where `test` asks for it and it
+/// is there; or whatever one other file of images there is.
+pub fn images_of(folder: &Path, test: bool) -> Option<PathBuf> {
+    let (first, second) = match test {
+        true => (Role::TestImages, Role::TrainImages),
+        false => (Role::TrainImages, Role::TestImages),
+    };
+    let is_images = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase());
+        path.is_file() && name.is_some_and(|n| n.contains("images") && n.contains("idx3"))
+    };
+    first.find(folder).or_else(|| second.find(folder)).or_else(|| {
+        let mut files = std::fs::read_dir(folder).ok()?.filter_map(|e| Some(e.ok()?.path()));
+        let found = files.find(is_images)?;
+        files.all(|other| !is_images(&other)).then_some(found)
+    })
+}
+
+/// The file of labels beside one of images, plain or gzipped: `a-labels-idx1-ubyte` of `a-images-idx3-ubyte`.
+pub fn labels_beside(images: &Path) -> Option<PathBuf> {
+    let name = images.file_name()?.to_str()?;
+    let plain = name.strip_suffix(".gz").unwrap_or(name);
+    let labels = plain.replace("images", "labels").replace("idx3", "idx1");
+    let other = [labels.clone(), format!("{labels}.gz")];
+    other.iter().map(|name| images.with_file_name(name)).find(|p| p != images && p.is_file())
+}
+
 /// The four files of such a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {

@@ -1,10 +1,12 @@
 //! Data sets and pictures: where inputs come from and how they become numbers.
 //! Knows no model, no graph and no command line.
 
+pub mod classes;
 pub mod digit;
 pub mod idx_folder;
 pub mod image;
 pub mod mnist;
+pub mod picture_folders;
 pub mod preprocessing;
 pub mod resize;
 

@@ -1,10 +1,9 @@
 //! Mixed precision: the fewest layers in float32 that keep a model's loss within a budget.
 
 use super::apply::EndType;
-use super::calibrate::Samples;
 use super::layers::LayerLoss;
 use super::plan::IntegerPlan;
-use crate::compare::largest;
+use crate::compare::{Samples, right_answers};
 use crate::graph::Model;
 use crate::model::plan_lite;
 use crate::progress::Progress;
@@ -41,9 +40,14 @@ struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    fn new(model: &Model, samples: &'a dyn Samples, most_runs: usize) -> Result<Judge<'a>> {
+    fn new(
+        model: &Model,
+        samples: &'a dyn Samples,
+        most_runs: usize,
+        allowed: f64,
+    ) -> Result<Judge<'a>> {
         let plan = plan_lite(model)?;
-        let runs = samples.runs().min(most_runs);
+        let runs = enough_runs(samples, most_runs, allowed);
         let mut judge = Judge { samples, runs, expected: vec![], right: None, labelled: 0 };
         let mut session = plan.session()?;
         let mut right = 0;
@@ -64,13 +68,7 @@ impl<'a> Judge<'a> {
         let (Some(labels), Some(output)) = (self.samples.labels(run), outputs.first()) else {
             return Ok(None);
         };
-        let values = to_f32(output)?;
-        if labels.is_empty() || !values.len().is_multiple_of(labels.len()) {
-            return Ok(None);
-        }
-        let rows = values.chunks_exact((values.len() / labels.len()).max(1));
-        let right = rows.zip(&labels).filter(|(row, label)| largest(row) == **label).count();
-        Ok(Some((right, labels.len())))
+        Ok(right_answers(&to_f32(output)?, &labels).map(|right| (right, labels.len())))
     }
 
     fn measure(&self) -> &'static str {
@@ -101,6 +99,21 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// Wrong answers that the budget is to have room for, so that it is no coarser than what it measures.
+const LEAST_ANSWERS: f64 = 4.0;
+
+/// `most_runs`, or more where the samples have labels: so many that `allowed` is some answers.
+fn enough_runs(samples: &dyn Samples, most_runs: usize, allowed: f64) -> usize {
+    let wanted = LEAST_ANSWERS / allowed;
+    let mut rows = 0;
+    let is_enough = |run: &usize| {
+        let labels = samples.labels(*run).map(|labels| labels.len());
+        rows += labels.unwrap_or(0);
+        *run + 1 >= most_runs && (labels.is_none() || rows as f64 >= wanted)
+    };
+    (0..samples.runs()).find(is_enough).map_or(samples.runs(), |run| run + 1)
+}
+
 /// Noise by signal; what is not a number is as bad as can be.
 fn share(signal: f64, noise: f64) -> f64 {
     let share = noise / signal;
@@ -124,7 +137,7 @@ pub fn keep_within(
     allowed: f64,
     progress: &dyn Progress,
 ) -> Result<(HashSet<usize>, BudgetReport)> {
-    let judge = Judge::new(model, samples, most_runs)?;
+    let judge = Judge::new(model, samples, most_runs, allowed)?;
     progress.begin("finding layers to keep in float32", 0);
     let drop_with = |kept: &HashSet<usize>| -> Result<f64> {
         ensure!(!progress.cancelled(), "stopped");
@@ -184,7 +197,33 @@ pub fn keep_within(
 
 #[cfg(test)]
 mod tests {
-    use super::share;
+    use super::*;
+
+    /// Runs of 8 rows with or without labels.
+    struct Rows(bool);
+
+    impl Samples for Rows {
+        fn runs(&self) -> usize {
+            100
+        }
+
+        fn run(&self, _index: usize) -> Result<Vec<Tensor>> {
+            Ok(vec![])
+        }
+
+        fn labels(&self, _index: usize) -> Option<Vec<usize>> {
+            self.0.then(|| vec![0; 8])
+        }
+    }
+
+    #[test]
+    fn a_budget_is_measured_on_enough_labels_for_some_wrong_answers() {
+        let runs = |labelled, allowed| enough_runs(&Rows(labelled), 10, allowed);
+        assert_eq!([runs(false, 0.005), runs(false, 0.0)], [10; 2]);
+        // 4 / 1 % is 400 rows, 4 / 0.1 % more than there are
+        assert_eq!([runs(true, 0.1), runs(true, 0.01), runs(true, 0.001)], [10, 50, 100]);
+        assert_eq!(runs(true, 0.0), 100);
+    }
 
     #[test]
     fn what_is_not_a_number_is_over_any_budget() {

@@ -3,25 +3,15 @@
 use super::parameters::Range;
 use super::plan::{float_operands, is_float_variable};
 use super::ranges::{ChosenRange, RangeMethod, Seen};
+use crate::compare::Samples;
 use crate::graph::{Model, Node, TensorId};
 use crate::model::{TensorsPlan, plan_tensors};
 use crate::ops::{ActivationType, QuantRule, quant_rule};
 use crate::progress::Progress;
-use crate::runtime::{Tensor, f32_values};
+use crate::runtime::f32_values;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Inputs for many runs, any of which can be made at any time, on any thread.
-pub trait Samples: Sync {
-    fn runs(&self) -> usize;
-    /// The inputs of run `index`, in the model's order.
-    fn run(&self, index: usize) -> Result<Vec<Tensor>>;
-    /// The right class of each row of run `index`, where it is known.
-    fn labels(&self, _index: usize) -> Option<Vec<usize>> {
-        None
-    }
-}
 
 /// What was seen of the tensors that integers may stand for.
 #[derive(Debug, Default)]

@@ -5,9 +5,9 @@
 //! equalization and bias correction", 2019). The factors weigh measured activations against the weights that read them
 //! (Xiao et al., "SmoothQuant", 2023, with strength 0.5).
 
-use super::calibrate::Samples;
 use super::parameters::finite_values;
 use super::plan::{float_operands, float_results, is_float_variable};
+use crate::compare::Samples;
 use crate::graph::{Activation, BinaryOp, LiteOp, Model, Node, Subgraph, TensorId, UnaryOp};
 use crate::model::plan_tensors;
 use crate::ops::{ActivationType, QuantRule, quant_rule};

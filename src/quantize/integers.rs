@@ -2,12 +2,13 @@
 
 use super::apply::EndType;
 use super::budget::{BudgetReport, keep_within};
-use super::calibrate::{Calibration, Samples};
+use super::calibrate::Calibration;
 use super::equalize::{Factors, equalize, equalize_by};
 use super::keep_float::{check_names, keeps};
 use super::layers::{LayerLoss, is_quantized, layer_losses};
 use super::plan::{IntegerPlan, Place};
 use super::ranges::{ChosenRange, RangeMethod};
+use crate::compare::Samples;
 use crate::graph::{ElementType, Model};
 use crate::ops::ActivationType;
 use crate::progress::Progress;

@@ -1,9 +1,9 @@
 //! What each quantized layer costs: by itself, and where the graph stands behind it.
 
 use super::apply::EndType;
-use super::calibrate::Samples;
 use super::parameters::{Parameters, Range, finite_values};
 use super::plan::{IntegerPlan, Place, float_operands, float_results};
+use crate::compare::Samples;
 use crate::graph::{Model, Node, Subgraph, Tensor, TensorId};
 use crate::model::{plan_lite, plan_tensors};
 use crate::ops::{ActivationType, QuantRule};

@@ -20,9 +20,10 @@ mod saved_ranges;
 mod scheme;
 mod weights_only;
 
+pub use crate::compare::Samples;
 pub use apply::EndType;
 pub use budget::BudgetReport;
-pub use calibrate::{Calibration, Samples};
+pub use calibrate::Calibration;
 pub use float16::{Float16Plan, widen_constants};
 pub use integers::{FloatLayer, IntegerOptions, IntegerReport, SavedRanges, quantize_to_integers};
 pub use layers::{LayerLoss, is_quantized};

@@ -3,6 +3,7 @@
 
 pub mod atomic;
 pub mod flatbuffer;
+pub mod hdf5;
 pub mod idx;
 pub mod mmap;
 pub mod npy;

@@ -268,9 +268,16 @@ fn raise_reduce(ctx: &mut RaiseContext, node: &Node, op: ReduceOp, keep_dims: bo
     let mut wire = ctx.wire(name, Reduce::new(axes.clone(), reducer), &[x])?;
     if op == ReduceOp::Mean {
         let count: TDim = axes.iter().map(|&a| shape[a].clone()).product();
-        let count =
-            count.to_i64().with_context(|| format!("'{name}': mean over a dynamic axis"))?;
-        let count = ctx.scalar_like(count as f32, wire)?;
+        let count = match count.to_i64() {
+            Ok(count) => ctx.scalar_like(count as f32, wire)?,
+            Err(_) => {
+                let fact = ctx.model.outlet_fact(wire)?;
+                let (rank, datum) = (fact.rank(), fact.datum_type);
+                let count = tract::tensor0(count).broadcast_into_rank(rank)?;
+                let count = ctx.add_constant(&format!("{name}/count"), count.into_arc_tensor())?;
+                ctx.cast(&format!("{name}/count"), count, datum)?
+            }
+        };
         wire = ctx.wire(&format!("{name}/mean"), math::div(), &[wire, count])?;
     }
     if !keep_dims {

@@ -3,9 +3,11 @@
 mod macs;
 
 use super::Outcome;
+use crate::format::hdf5::is_hdf5;
 use crate::format::{mmap, tflite};
 use crate::model::{Format, Place, Record, locate};
 use crate::tract::{onnx, pb};
+use crate::write::{Description, write_tflite};
 use crate::{model, read};
 use anyhow::{Context, Result};
 use macs::Macs;
@@ -109,8 +111,8 @@ pub fn inspect(path: Option<&Path>) -> Result<Outcome<InspectReport>> {
         Place::Version(folder) => {
             let record = Record::read_verified(folder)?;
             let path = folder.join(&record.primary);
-            let onnx = record.primary.ends_with(".onnx");
-            (path, if onnx { Format::Onnx } else { Format::Tflite }, Some(record))
+            let format = Format::of_name(&path).unwrap_or(Format::Tflite);
+            (path, format, Some(record))
         }
     };
     let bytes = mmap::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -120,6 +122,7 @@ pub fn inspect(path: Option<&Path>) -> Result<Outcome<InspectReport>> {
             onnx::decode_to_look_at(bytes).and_then(|proto| of_onnx(proto, path.parent()))
         }
         Format::Tflite => of_tflite(bytes),
+        Format::Keras => of_keras(bytes),
     };
     let mut report = report.with_context(|| path.display().to_string())?;
     if let (Place::Version(folder), Some(_)) = (&located.place, &record) {
@@ -277,6 +280,16 @@ fn of_tflite(bytes: bytes::Bytes) -> Result<InspectReport> {
         metadata: metadata.collect(),
         ..empty(format!("TFLite (schema version {})", tflite::SCHEMA_VERSION))
     })
+}
+
+/// The graph that a Keras file becomes, before it is optimized.
+fn of_keras(bytes: bytes::Bytes) -> Result<InspectReport> {
+    let format = if is_hdf5(&bytes) { "Keras (HDF5)" } else { "Keras" };
+    let graph = model::read_keras(bytes)?;
+    let mut file = vec![];
+    write_tflite(&graph, &Description::default(), &mut file)?;
+    let report = of_tflite(file.into())?;
+    Ok(InspectReport { format: format.into(), metadata: vec![], ..report })
 }
 
 fn tflite_tensor(file: &tflite::Model, tensor: &tflite::Tensor) -> TensorInfo {

@@ -1,7 +1,10 @@
 //! `save`: any model → a further version directory, verified.
 
 use super::Outcome;
-use crate::model::{Graph, LoadedModel, NewVersion, Record, locate, read_labels, save_version};
+use crate::format::hdf5::is_hdf5;
+use crate::model::{
+    Format, Graph, LoadedModel, NewVersion, Record, locate, read_labels, save_version,
+};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -37,9 +40,11 @@ pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
         );
     }
     let plan = model.plan()?;
-    let primary = match model.graph {
-        Graph::Onnx(_) => "model.onnx",
-        Graph::Lite(_) => "model.tflite",
+    let primary = match model.format {
+        Format::Onnx => "model.onnx",
+        Format::Tflite => "model.tflite",
+        Format::Keras if is_hdf5(&model.bytes) => "model.h5",
+        Format::Keras => "model.keras",
     };
     let name = options.to.file_name().and_then(|n| n.to_str());
     let name =

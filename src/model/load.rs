@@ -21,6 +21,7 @@ pub struct LoadedModel {
     pub name: String,
     /// The primary file.
     pub path: PathBuf,
+    pub format: Format,
     pub bytes: Bytes,
     pub graph: Graph,
     pub labels: Vec<String>,
@@ -48,10 +49,8 @@ impl LoadedModel {
             Place::Version(folder) => {
                 let record = Record::read_verified(folder)?;
                 let path = folder.join(&record.primary);
-                let format = match path.extension().and_then(|e| e.to_str()) {
-                    Some("onnx") => Format::Onnx,
-                    Some("tflite") => Format::Tflite,
-                    _ => bail!("{} cannot be read yet; use an .onnx or .tflite", path.display()),
+                let Some(format) = Format::of_name(&path) else {
+                    bail!("{} cannot be read yet; use an .onnx or .tflite", path.display());
                 };
                 let labels = folder.join("assets/labels.txt");
                 let listed = record.files.contains_key("assets/labels.txt");
@@ -69,6 +68,7 @@ impl LoadedModel {
             record,
             bytes,
             path,
+            format,
         };
         let at = || model.path.display().to_string();
         match format {
@@ -86,6 +86,10 @@ impl LoadedModel {
                 }
                 model.preprocessing = model.preprocessing.or(description.preprocessing);
                 model.permuted = description.permuted;
+            }
+            Format::Keras => {
+                let graph = read_keras(model.bytes.clone()).with_context(at)?;
+                model.graph = Graph::Lite(Box::new(graph));
             }
         }
         Ok(model)
@@ -193,6 +197,17 @@ impl LoadedModel {
         let Graph::Onnx(file) = &self.graph else { bail!("not an ONNX model") };
         load(file.clone(), self.path.parent()).with_context(|| self.path.display().to_string())
     }
+}
+
+/// A Keras file's graph, all its shapes computed.
+pub fn read_keras(bytes: Bytes) -> Result<graph::Model> {
+    let allowance = Allowance::for_bytes(bytes.len() as u64);
+    guard::with_allowance("reading the layers", allowance, move || {
+        let mut graph = read::keras_model(bytes)?;
+        raise::check_shapes(&graph)?;
+        raise::compute_shapes(&mut graph)?;
+        Ok(graph)
+    })
 }
 
 /// An ONNX graph ready to run.

@@ -10,6 +10,21 @@ use std::path::{Path, PathBuf};
 pub enum Format {
     Onnx,
     Tflite,
+    /// `.keras` and `.h5`.
+    Keras,
+}
+
+impl Format {
+    /// By the extension of a file's name.
+    pub fn of_name(path: &Path) -> Option<Format> {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        Some(match extension.to_ascii_lowercase().as_str() {
+            "onnx" => Format::Onnx,
+            "tflite" => Format::Tflite,
+            "keras" | "h5" | "hdf5" => Format::Keras,
+            _ => return None,
+        })
+    }
 }
 
 /// Where a model is.
@@ -71,11 +86,9 @@ fn locate_path(path: &Path) -> Result<Located> {
         };
     }
     ensure!(metadata.is_file(), "{} is neither a file nor a folder", path.display());
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    let format = match extension.to_ascii_lowercase().as_str() {
-        "onnx" => Format::Onnx,
-        "tflite" => Format::Tflite,
-        _ => format_by_content(path)?,
+    let format = match Format::of_name(path) {
+        Some(format) => format,
+        None => format_by_content(path)?,
     };
     let version = path.parent().filter(|_| path.file_name().is_some_and(|n| n == "model.onnx"));
     let version = version.map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
@@ -95,8 +108,9 @@ fn format_by_content(path: &Path) -> Result<Format> {
     match &head[..read] {
         [_, _, _, _, b'T', b'F', b'L', b'3'] => Ok(Format::Tflite),
         [8, 1..=20, ..] => Ok(Format::Onnx),
+        [0x89, b'H', b'D', b'F', ..] => Ok(Format::Keras),
         _ => bail!(
-            "{} is not a model that mlctl knows: .onnx, .tflite, or a version directory",
+            "{} is not a model that mlctl knows: .onnx, .tflite, .keras, .h5, or a version directory",
             path.display()
         ),
     }

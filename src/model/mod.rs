@@ -7,7 +7,7 @@ mod version;
 
 pub use load::{
     Graph, LoadedModel, LoadedOnnx, TensorsPlan, names_of_ends, plan_lite, plan_loaded,
-    plan_tensors, ports_of_lite, read_labels, shapes_of_one_row,
+    plan_tensors, ports_of_lite, read_keras, read_labels, shapes_of_one_row,
 };
 pub use locate::{Format, Located, Place, locate, newest_version};
 pub use record::{Metrics, PortRecord, Record, TrainingRecord};

@@ -1,0 +1,66 @@
+//! Keras' model files → LiteGraph: `.keras` (Keras 3, and 2.12 on) and `.h5` (both) of Sequential and Functional
+//! models. What one layer means is known in `layers/`.
+
+mod archive;
+mod builder;
+mod config;
+mod layers;
+mod walk;
+mod weights;
+
+use crate::format::hdf5::{self, Group};
+use crate::graph::Model;
+use anyhow::{Context, Result, anyhow, bail};
+use bytes::Bytes;
+use serde_json::Value;
+
+/// The model in the bytes of a `.keras` or `.h5` file.
+///
+/// # Errors
+/// Every layer that is not supported, together; or what is wrong with the file.
+pub fn keras_model(bytes: Bytes) -> Result<Model> {
+    match hdf5::is_hdf5(&bytes) {
+        true => from_h5(bytes),
+        false => from_archive(bytes),
+    }
+}
+
+fn from_archive(bytes: Bytes) -> Result<Model> {
+    let mut archive = archive::open(bytes)?;
+    let metadata = archive.text("metadata.json")?;
+    let config = archive.text("config.json")?;
+    let damaged = |e| anyhow!("not a Keras model, or damaged ({e})");
+    let metadata: Value = serde_json::from_str(&metadata).map_err(damaged)?;
+    let config: Value = serde_json::from_str(&config).map_err(damaged)?;
+    let mut network = config::network(&config)?;
+    let weights = read_hdf5(archive.entry("model.weights.h5")?).context("model.weights.h5")?;
+    weights::from_weights_file(&mut network, &weights)?;
+    let version = config::text(&metadata, "keras_version").unwrap_or("3");
+    walk::lite_graph(&network, is_keras_2(version))
+}
+
+fn from_h5(bytes: Bytes) -> Result<Model> {
+    let file = read_hdf5(bytes)?;
+    let text = |name: &str| file.attributes.get(name).and_then(|a| a.text());
+    let Some(config) = text("model_config") else {
+        bail!(
+            "it holds weights without the model they belong to; save the whole model, with \
+             model.save('model.keras') or model.save('model.h5')"
+        );
+    };
+    let config: Value =
+        serde_json::from_str(config).map_err(|e| anyhow!("not a Keras model, or damaged ({e})"))?;
+    let mut network = config::network(&config)?;
+    let weights = file.group("model_weights").context("it holds no weights")?;
+    weights::from_layer_groups(&mut network, weights)?;
+    let version = text("keras_version").unwrap_or("1");
+    walk::lite_graph(&network, is_keras_2(version))
+}
+
+fn read_hdf5(bytes: Bytes) -> Result<Group> {
+    hdf5::read(bytes).map_err(|e| anyhow!("not an HDF5 file, or damaged ({e})"))
+}
+
+fn is_keras_2(version: &str) -> bool {
+    version.starts_with("2.") || version.starts_with("1")
+}

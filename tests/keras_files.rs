@@ -37,8 +37,9 @@ fn check_predictions(model: &Path, of: &str, folder: &Path) {
         ..Default::default()
     };
     predict(&options).unwrap();
-    let found = read_npz(&fs::read(out).unwrap()).unwrap();
-    let expected = read_npz(&fs::read(fixture(&format!("{of}_output.npz"))).unwrap()).unwrap();
+    let found = read_npz(&fs::read(out).unwrap().into()).unwrap();
+    let expected =
+        read_npz(&fs::read(fixture(&format!("{of}_output.npz"))).unwrap().into()).unwrap();
     assert_eq!(found.len(), expected.len());
     for (name, wanted) in expected {
         let (_, got) = found.iter().find(|(found, _)| *found == name).unwrap();

@@ -849,7 +849,7 @@ fn permuted(model: &mut Model, name: String, array: Array, turn: usize) -> (Stri
     order.iter().enumerate().for_each(|(axis, &p)| inverse[p] = axis);
     let width = array.data.len() / array.shape.iter().product::<usize>().max(1);
     let moved = mlctl::kernels::reorder(&array.data, width, &array.shape, &inverse).unwrap();
-    let moved = moved.unwrap_or_else(|| array.data.clone());
+    let moved = moved.unwrap_or_else(|| array.data.to_vec());
     let shape = inverse.iter().map(|&axis| array.shape[axis]).collect();
 
     let graph = &mut model.subgraphs[0];

@@ -70,7 +70,7 @@ fn model(case: &Case, plain: bool) -> (Model, Vec<(String, Array)>) {
                 Some(id)
             }
             Operand::Reals(shape, reals) => {
-                let data = reals.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
+                let data: Vec<u8> = reals.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
                 given.push((name.clone(), Array::new(Dtype::F32, shape.clone(), data).unwrap()));
                 let id = graph.add_tensor(Tensor::variable(name, ElementType::F32, dims(shape)));
                 graph.inputs.push(id);

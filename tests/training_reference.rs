@@ -20,7 +20,7 @@ type Arrays = Vec<(String, Vec<f32>)>;
 
 fn reference(name: &str) -> Arrays {
     let path = format!("{}/fixtures/training_reference/{name}.npz", env!("CARGO_MANIFEST_DIR"));
-    let arrays = read_npz(&std::fs::read(path).unwrap()).unwrap();
+    let arrays = read_npz(&std::fs::read(path).unwrap().into()).unwrap();
     arrays.into_iter().map(|(name, array)| (name, array.to_f32())).collect()
 }
 

@@ -155,7 +155,11 @@ pub fn convert(
         }
     );
 
-    let (mut graph, loaded) = model.lite_graph()?;
+    let (mut graph, mut loaded) = model.lite_graph()?;
+    if options.scheme.and_then(Scheme::activations).is_some() {
+        // its constants will not be those of the graph for long: it comes from the file again for the check
+        loaded = None;
+    }
     let (ports, outputs) = ports_of_lite(&graph);
     let mut notes = vec![];
     let record = model.preprocessing.as_ref();
@@ -212,6 +216,7 @@ pub fn convert(
     let budget = quantization.as_ref().and_then(|q: &Quantized| q.report.budget.as_ref());
     let within_budget = budget.is_none_or(|budget| budget.holds);
     let ranges = options.integers.save_ranges.as_deref();
+    let threads = options.integers.threads;
     let written = atomic::write_checked_file(
         &out,
         // the graph goes before the check: its constants need not be in memory beside the plans
@@ -222,7 +227,7 @@ pub fn convert(
             let verification = match options.no_verify {
                 true => None,
                 false => Some(
-                    verify(&model, loaded, path, tolerance, data.or(samples))
+                    verify(&model, loaded, path, tolerance, data.or(samples), threads)
                         .context("checking the written file")?,
                 ),
             };
@@ -270,6 +275,7 @@ fn verify(
     written: &Path,
     tolerance: f64,
     data: Option<(String, Box<dyn Samples>)>,
+    threads: usize,
 ) -> Result<Verification> {
     mmap::return_freed_memory();
     let reference = match (loaded, &original.graph) {
@@ -298,7 +304,7 @@ fn verify(
             (made.what.clone(), Box::new(made) as Box<dyn Samples>)
         }
     };
-    let outputs = compare_in_turn(reference, || plan_lite(&copy), &alignment, &*samples)?;
+    let outputs = compare_in_turn(reference, || plan_lite(&copy), &alignment, &*samples, threads)?;
     let holds = outputs.iter().all(|o| o.relative <= tolerance);
     Ok(Verification { inputs, tolerance, holds, outputs })
 }

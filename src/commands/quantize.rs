@@ -90,8 +90,12 @@ const REPORT_RUNS: usize = 8;
 /// Bytes of values that one run of calibration may make.
 const BYTES_PER_RUN: usize = 16 << 20;
 
-/// Runs that the file is checked on, where the samples have no labels.
+/// Rows of one run, and runs that the file is checked on, where the samples have no labels.
+const MOST_ROWS: usize = 64;
 const CHECKED_RUNS: usize = 64;
+/// Bytes of values that this check may make, but for its first runs.
+const CHECKED_BYTES: usize = 2 << 30;
+const FIRST_RUNS: usize = 8;
 
 /// Quantizes `graph` in place on the samples that the flags name, and gives what it can be checked on.
 pub fn quantize(
@@ -125,10 +129,11 @@ pub fn quantize(
     }
     ensure!(!is_quantized(graph), "the model is quantized already; start from the float model");
     let most = if flags.samples == 0 { DEFAULT_SAMPLES } else { flags.samples };
+    let row = bytes_of_row(graph)?.max(1);
     let samples = match (&flags.ranges, flags.calibrate.is_empty()) {
         (Some(_), true) => None,
         _ => {
-            let per_run = rows_per_run(graph)?;
+            let per_run = (BYTES_PER_RUN / row).clamp(1, MOST_ROWS);
             let SampleSource { ports, record, classes, .. } = source;
             Some(SampleSet::open(&flags.calibrate, most, per_run, ports, *record, classes)?)
         }
@@ -141,7 +146,8 @@ pub fn quantize(
         |samples| samples.what.clone(),
     );
     let notes = samples.as_ref().map(|s| s.notes.clone()).unwrap_or_default();
-    let checked = samples.map(|samples| samples.for_check(CHECKED_RUNS));
+    let affordable = (CHECKED_BYTES / row).clamp(FIRST_RUNS, CHECKED_RUNS);
+    let checked = samples.map(|samples| samples.for_check(affordable));
     Ok((Quantized { samples: what, notes, report }, checked))
 }
 
@@ -164,13 +170,13 @@ pub fn quantize_weights_only(
     quantize_weights(graph, &WeightOptions { scheme: weights, per_tensor, keep_float })
 }
 
-/// Rows for which the graph makes a bounded amount of values.
-fn rows_per_run(graph: &Model) -> Result<usize> {
+/// Of the values that the graph makes of one row.
+fn bytes_of_row(graph: &Model) -> Result<usize> {
     let shapes = shapes_of_one_row(graph)?;
     let count = |shape: &Vec<Option<usize>>| -> usize {
         shape.iter().map(|d| d.unwrap_or(1)).fold(1, usize::saturating_mul)
     };
     let variables = graph.main().tensors.iter().zip(&shapes).filter(|(t, _)| t.data.is_none());
-    let bytes: usize = variables.map(|(_, shape)| count(shape)).fold(0, usize::saturating_add);
-    Ok((BYTES_PER_RUN / bytes.saturating_mul(4).max(1)).clamp(1, CHECKED_RUNS))
+    let values: usize = variables.map(|(_, shape)| count(shape)).fold(0, usize::saturating_add);
+    Ok(values.saturating_mul(4))
 }

@@ -274,18 +274,21 @@ fn check_arrays(
         if port.element != ElementType::F32 {
             continue;
         }
-        let values = f32_values(tensor)?;
-        let per_row = (values.len() / tensor.shape().first().copied().unwrap_or(1).max(1)).max(1);
-        if let Some(place) = values.iter().position(|v| !v.is_finite()) {
-            bail!(
-                "array '{}', row {}: {} is not a finite number; clean the calibration data",
-                port.name,
-                place / per_row,
-                values[place]
-            );
-        }
         let range = |(low, high): (f32, f32), v: &f32| (low.min(*v), high.max(*v));
-        let (low, high) = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), range);
+        let (mut low, mut high, mut whole) = (f32::INFINITY, f32::NEG_INFINITY, true);
+        for row in 0..tensor.shape().first().copied().unwrap_or(0) {
+            // by itself: a large array stays in its file
+            let row_values = tensor.slice(0, row, row + 1)?;
+            let values = f32_values(&row_values)?;
+            if let Some(odd) = values.iter().find(|v| !v.is_finite()) {
+                bail!(
+                    "array '{}', row {row}: {odd} is not a finite number; clean the calibration data",
+                    port.name
+                );
+            }
+            (low, high) = values.iter().fold((low, high), range);
+            whole = whole && values.iter().all(|v| v.fract() == 0.0);
+        }
         if low == high {
             notes
                 .push(format!("input '{}' is {low} everywhere in the calibration data", port.name));
@@ -309,9 +312,8 @@ fn check_arrays(
                 }
             }
             None => {
-                let whole = || values.iter().all(|v| v.fract() == 0.0);
                 let in_range = low >= 0.0 && high > PIXEL_RANGE / 2.0 && high <= PIXEL_RANGE;
-                if in_range && (takes_pictures(port) || whole()) {
+                if in_range && (takes_pictures(port) || whole) {
                     notes.push(format!(
                         "input '{}' reaches from {low} to {high}, like pixels nobody scaled; if the model was \
                          trained on 0..1, scale the array, or give the pictures with --scale, --mean and --std",

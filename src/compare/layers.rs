@@ -99,7 +99,7 @@ pub fn compare_layers(
                 let (expected, found) = at(trial.pair)?;
                 let expected = permuted(expected, &trial.order)?;
                 let expected = expected.into_shape(found.shape())?;
-                trial.sums.add(&expected, &found)?;
+                trial.sums.join(Sums::of(&expected, &found)?);
             }
         }
     }

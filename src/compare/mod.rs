@@ -9,7 +9,8 @@ pub use inputs::{Inputs, Samples, digits, example_inputs, rows_of_runs};
 pub use layers::{LayerDifference, Layers, compare_layers};
 
 use crate::format::mmap;
-use crate::runtime::{Plan, Port, Tensor, to_f32};
+use crate::progress::Silent;
+use crate::runtime::{Plan, Port, Session, Tensor, share_out, to_f32};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
@@ -54,46 +55,64 @@ pub fn compare(
     alignment: &Alignment,
     samples: &dyn Samples,
 ) -> Result<Vec<OutputDifference>> {
-    compare_in_turn(reference.clone(), || Ok(other.clone()), alignment, samples)
+    compare_in_turn(reference.clone(), || Ok(other.clone()), alignment, samples, 1)
 }
 
 /// As [`compare`], but `other` is only made once the reference has run and is gone: large models need
-/// not be in memory together.
+/// not be in memory together. The result does not depend on the number of `threads`.
 pub fn compare_in_turn(
     reference: Plan,
     other: impl FnOnce() -> Result<Plan>,
     alignment: &Alignment,
     samples: &dyn Samples,
+    threads: usize,
 ) -> Result<Vec<OutputDifference>> {
     let ports = reference.outputs().to_vec();
     let inputs = reference.inputs().to_vec();
-    let mut session = reference.session()?;
-    let expected: Vec<Vec<Tensor>> = (0..samples.runs())
-        .map(|run| session.run(samples.run(run)?).context("running the reference"))
-        .collect::<Result<_>>()?;
-    drop((session, reference));
+    let runs = samples.runs();
+    let expected: Vec<Vec<Tensor>> = on_all(runs, threads, &reference, |session, run| {
+        session.run(samples.run(run)?).context("running the reference")
+    })?;
+    drop(reference);
     mmap::return_freed_memory();
 
     let other = other()?;
-    let mut session = other.session()?;
-    let mut sums: Vec<Sums> = alignment.outputs.iter().map(|_| Sums::default()).collect();
-    for (run, expected) in expected.into_iter().enumerate() {
-        let labels = samples.labels(run);
+    let of_runs = on_all(runs, threads, &other, |session, run| {
         let theirs = their_inputs(alignment, &inputs, other.inputs(), &samples.run(run)?)?;
         let found = session.run(theirs).context("running the other model")?;
-        let first = expected.first().cloned().unwrap_or_default();
-        let ours = sums.iter_mut().zip(&ports).zip(expected);
-        for (((sum, port), expected), end) in ours.zip(&alignment.outputs) {
-            let expected = permuted(port.reals(&expected)?, &end.permutation)?;
-            sum.add(&expected, &other.outputs()[end.place].reals(&found[end.place])?)?;
+        let mut sums = vec![];
+        for ((port, expected), end) in ports.iter().zip(&expected[run]).zip(&alignment.outputs) {
+            let expected = port.reals(expected)?;
+            let found = other.outputs()[end.place].reals(&found[end.place])?;
+            let mut sum = Sums::of(&permuted(expected.clone(), &end.permutation)?, &found)?;
+            if let (Some(labels), true) = (samples.labels(run), sums.is_empty()) {
+                sum.judge(&expected, &found, &labels)?;
+            }
+            sums.push(sum);
         }
-        if let (Some(labels), Some(sum), Some(port)) = (labels, sums.first_mut(), ports.first()) {
-            let found = &found[alignment.outputs[0].place];
-            let found = other.outputs()[alignment.outputs[0].place].reals(found)?;
-            sum.judge(&port.reals(&first)?, &found, &labels)?;
-        }
+        Ok(sums)
+    })?;
+    let mut sums: Vec<Sums> = ports.iter().map(|_| Sums::default()).collect();
+    for of_run in of_runs {
+        sums.iter_mut().zip(of_run).for_each(|(sum, of_run)| sum.join(of_run));
     }
     Ok(sums.into_iter().zip(&ports).map(|(sum, port)| sum.finish(&port.name)).collect())
+}
+
+/// What `work` makes of each run, in their order.
+fn on_all<T: Send>(
+    runs: usize,
+    threads: usize,
+    plan: &Plan,
+    work: impl Fn(&mut Session, usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let of_threads = share_out(runs, threads, ("comparing", &Silent), |turns| {
+        let mut session = plan.session()?;
+        turns.map(|run| run.and_then(|run| Ok((run, work(&mut session, run)?)))).collect()
+    })?;
+    let mut made: Vec<(usize, T)> = of_threads.into_iter().flat_map(|made: Vec<_>| made).collect();
+    made.sort_by_key(|(run, _)| *run);
+    Ok(made.into_iter().map(|(_, made)| made).collect())
 }
 
 /// The other model's inputs (`theirs`) for a run of the reference, by way of reals where their integers differ.
@@ -155,7 +174,22 @@ impl Sums {
         Ok(())
     }
 
-    fn add(&mut self, expected: &Tensor, found: &Tensor) -> Result<()> {
+    fn join(&mut self, other: Sums) {
+        self.values += other.values;
+        self.max = self.max.max(other.max);
+        self.total += other.total;
+        self.reference_max = self.reference_max.max(other.reference_max);
+        self.signal += other.signal;
+        self.noise += other.noise;
+        self.rows += other.rows;
+        self.same += other.same;
+        self.is_matrix |= other.is_matrix;
+        self.labelled += other.labelled;
+        self.right = [0, 1].map(|i| self.right[i] + other.right[i]);
+    }
+
+    fn of(expected: &Tensor, found: &Tensor) -> Result<Sums> {
+        let mut sums = Sums::default();
         ensure!(
             expected.shape() == found.shape(),
             "the outputs' shapes differ: {:?} and {:?}",
@@ -170,24 +204,24 @@ impl Sums {
                 false if a.is_finite() && b.is_finite() => (a - b).abs(),
                 false => f64::INFINITY,
             };
-            self.max = self.max.max(difference);
-            self.total += difference;
-            self.noise += difference * difference;
+            sums.max = sums.max.max(difference);
+            sums.total += difference;
+            sums.noise += difference * difference;
             if a.is_finite() {
-                self.reference_max = self.reference_max.max(a.abs());
-                self.signal += a * a;
+                sums.reference_max = sums.reference_max.max(a.abs());
+                sums.signal += a * a;
             }
         }
-        self.values += reference.len();
+        sums.values += reference.len();
         if let &[rows, classes] = expected.shape()
             && classes > 1
         {
-            self.is_matrix = true;
-            self.rows += rows;
+            sums.is_matrix = true;
+            sums.rows += rows;
             let pairs = reference.chunks_exact(classes).zip(other.chunks_exact(classes));
-            self.same += pairs.filter(|(a, b)| largest(a) == largest(b)).count();
+            sums.same += pairs.filter(|(a, b)| largest(a) == largest(b)).count();
         }
-        Ok(())
+        Ok(sums)
     }
 
     fn finish(self, name: &str) -> OutputDifference {
@@ -232,10 +266,8 @@ mod tests {
     use super::*;
 
     fn difference(a: &[f32], b: &[f32], shape: &[usize]) -> OutputDifference {
-        let mut sums = Sums::default();
         let tensor = |v| Tensor::from_shape(shape, v).unwrap();
-        sums.add(&tensor(a), &tensor(b)).unwrap();
-        sums.finish("y")
+        Sums::of(&tensor(a), &tensor(b)).unwrap().finish("y")
     }
 
     #[test]

@@ -6,7 +6,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io::{Cursor, Read, Write};
 
+use super::mmap;
+use bytes::Bytes;
 use half::f16;
+use zip::read::ZipFile;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
@@ -22,7 +25,7 @@ const MAX_RANK: usize = 64;
 pub struct Array {
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    pub data: Vec<u8>,
+    pub data: Bytes,
 }
 
 /// The element types read and written.
@@ -80,24 +83,14 @@ pub enum NpzError {
     Entry { name: String, error: NpyError },
 }
 
-/// Reads one `.npy`; Fortran order is turned into C order.
-pub fn read_npy(bytes: &[u8]) -> Result<Array, NpyError> {
+/// Reads one `.npy`; Fortran order is turned into C order, other data stay where they are.
+pub fn read_npy(bytes: &Bytes) -> Result<Array, NpyError> {
     let (header, data) = Header::read(bytes)?;
     let data = match header.is_fortran() {
-        true => fortran_to_c(data, &header.shape, header.dtype.size()),
-        false => data.to_vec(),
+        true => fortran_to_c(data, &header.shape, header.dtype.size()).into(),
+        false => bytes.slice_ref(data),
     };
     Ok(header.with_data(data))
-}
-
-/// [`read_npy`] without a second buffer for the data.
-fn read_owned_npy(mut bytes: Vec<u8>) -> Result<Array, NpyError> {
-    let (header, data) = Header::read(&bytes)?;
-    if header.is_fortran() {
-        return read_npy(&bytes);
-    }
-    bytes.drain(..bytes.len() - data.len());
-    Ok(header.with_data(bytes))
 }
 
 /// Writes one `.npy`, version 1, the data aligned to 64 bytes.
@@ -107,8 +100,9 @@ pub fn write_npy(array: &Array) -> Result<Vec<u8>, NpyError> {
     Ok(out)
 }
 
-/// Reads all arrays of an `.npz`, stored or deflated, in the file's order; names without `.npy`.
-pub fn read_npz(bytes: &[u8]) -> Result<Vec<(String, Array)>, NpzError> {
+/// Reads all arrays of an `.npz`, stored or deflated, in the file's order; names without `.npy`. Stored arrays stay where
+/// they are.
+pub fn read_npz(bytes: &Bytes) -> Result<Vec<(String, Array)>, NpzError> {
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(zip_error)?;
     if archive.len() > MAX_ENTRIES {
         return Err(NpzError::TooManyEntries(archive.len()));
@@ -130,23 +124,47 @@ pub fn read_npz(bytes: &[u8]) -> Result<Vec<(String, Array)>, NpzError> {
         if declared > limit {
             return Err(NpzError::TooLarge { declared, limit });
         }
-        let mut npy = Vec::new();
-        npy.try_reserve_exact(entry.size() as usize)
-            .map_err(|_| NpzError::TooLarge { declared, limit })?;
-        let most = entry.size() + 1;
-        entry
-            .by_ref()
-            .take(most)
-            .read_to_end(&mut npy)
-            .map_err(|error| NpzError::Zip(format!("entry '{full_name}': {error}")))?;
-        if npy.len() as u64 != most - 1 {
-            return Err(NpzError::Zip(format!("entry '{full_name}' has not its declared size")));
-        }
+        let npy = match stored_entry(&entry, bytes) {
+            Some(npy) => check_stored(&mut entry, &npy).map(|()| npy),
+            None => unpacked(&mut entry).map(Bytes::from),
+        };
+        let npy = npy.map_err(|what| NpzError::Zip(format!("entry '{full_name}' {what}")))?;
         let array =
-            read_owned_npy(npy).map_err(|error| NpzError::Entry { name: name.clone(), error })?;
+            read_npy(&npy).map_err(|error| NpzError::Entry { name: name.clone(), error })?;
         arrays.push((name, array));
     }
     Ok(arrays)
+}
+
+/// The bytes of an entry that is not packed.
+fn stored_entry<R: Read>(entry: &ZipFile<R>, bytes: &Bytes) -> Option<Bytes> {
+    let is_stored = entry.compression() == CompressionMethod::Stored && !entry.encrypted();
+    let first = entry.data_start().filter(|_| is_stored)? as usize;
+    let end = first.checked_add(entry.size() as usize)?;
+    (entry.size() == entry.compressed_size() && end <= bytes.len()).then(|| bytes.slice(first..end))
+}
+
+/// Reads an entry that lies in `bytes` to its end, where its checksum is compared; keeps none of a mapped file in memory.
+fn check_stored(entry: &mut impl Read, bytes: &Bytes) -> Result<(), String> {
+    let (mut part, mut seen) = (vec![0; 1 << 18], 0);
+    loop {
+        let read = entry.read(&mut part).map_err(|error| format!(": {error}"))?;
+        if read == 0 {
+            break;
+        }
+        let end = bytes.len().min(seen + read);
+        mmap::release(bytes.get(seen..end).unwrap_or_default());
+        seen += read;
+    }
+    (seen == bytes.len()).then_some(()).ok_or_else(|| "has not its declared size".into())
+}
+
+fn unpacked<R: Read>(entry: &mut ZipFile<R>) -> Result<Vec<u8>, String> {
+    let size = entry.size();
+    let mut npy = Vec::new();
+    npy.try_reserve_exact(size as usize).map_err(|_| format!("of {size} bytes is too large"))?;
+    entry.by_ref().take(size + 1).read_to_end(&mut npy).map_err(|error| format!(": {error}"))?;
+    (npy.len() as u64 == size).then_some(npy).ok_or_else(|| "has not its declared size".into())
 }
 
 /// Writes an `.npz` as `np.savez` does, uncompressed; equal arrays give equal bytes.
@@ -176,14 +194,15 @@ pub fn write_npz(arrays: &[(String, Array)]) -> Result<Vec<u8>, NpzError> {
 
 impl Array {
     /// Checks that `data` has the bytes that `shape` asks for.
-    pub fn new(dtype: Dtype, shape: Vec<usize>, data: Vec<u8>) -> Result<Array, NpyError> {
-        let array = Array { dtype, shape, data };
+    pub fn new(dtype: Dtype, shape: Vec<usize>, data: impl Into<Bytes>) -> Result<Array, NpyError> {
+        let array = Array { dtype, shape, data: data.into() };
         array.check()?;
         Ok(array)
     }
 
     pub fn from_f32(shape: Vec<usize>, values: &[f32]) -> Result<Array, NpyError> {
-        Array::new(Dtype::F32, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Array::new(Dtype::F32, shape, data)
     }
 
     /// The elements as f32, each rounded to the nearest; false is 0 and true is 1.
@@ -390,7 +409,7 @@ impl Header {
         self.fortran_order && self.shape.len() > 1
     }
 
-    fn with_data(self, data: Vec<u8>) -> Array {
+    fn with_data(self, data: Bytes) -> Array {
         Array { dtype: self.dtype, shape: self.shape, data }
     }
 
@@ -520,6 +539,14 @@ fn fortran_to_c(data: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn read_npy(bytes: &[u8]) -> Result<Array, NpyError> {
+        super::read_npy(&Bytes::copy_from_slice(bytes))
+    }
+
+    fn read_npz(bytes: &[u8]) -> Result<Vec<(String, Array)>, NpzError> {
+        super::read_npz(&Bytes::copy_from_slice(bytes))
+    }
+
     /// `np.save` of `np.arange(6, dtype='f4').reshape(2, 3)`.
     fn numpy_f32() -> Vec<u8> {
         numpy_file(
@@ -562,7 +589,7 @@ mod tests {
             }
         }
         let empty = read_npy(&versioned(2, &dict("(0, 5)"), &[])).unwrap();
-        assert_eq!((empty.shape, empty.data), (vec![0, 5], vec![]));
+        assert_eq!((empty.shape, empty.data), (vec![0, 5], Bytes::new()));
         let double_quotes = r#"{"shape":(1,),"fortran_order":False,"descr":"=i1"}"#;
         assert_eq!(read_npy(&versioned(3, double_quotes, &[255])).unwrap().to_f32(), [-1.0]);
     }

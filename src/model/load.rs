@@ -5,7 +5,7 @@ use super::record::Record;
 use crate::data::preprocessing::Preprocessing;
 use crate::format::mmap;
 use crate::graph::{self, PermutedEnd, UnsupportedOps};
-use crate::runtime::{Plan, Port, Value, Values};
+use crate::runtime::{Plan, Port, Value, Values, WatchedPlan};
 use crate::tract::guard::{self, Allowance};
 pub use crate::tract::onnx::Loaded as LoadedOnnx;
 use crate::tract::{onnx, optimize};
@@ -236,16 +236,17 @@ fn quantization_of(graph: &graph::Subgraph, ends: &[usize]) -> Vec<Option<graph:
     ends.iter().map(|&end| graph.tensors[end].quantization.clone()).collect()
 }
 
-/// A plan whose outputs are tensors of the entry graph.
+/// A plan that shows tensors of the entry graph.
 #[derive(Debug)]
-pub struct TensorsPlan {
-    pub plan: Plan,
+pub struct WatchedTensors {
+    pub plan: WatchedPlan,
     /// What the outputs are, in their order.
     pub tensors: Vec<graph::TensorId>,
 }
 
-/// A plan that gives the values of those of `tensors` that are computed at run time.
-pub fn plan_tensors(graph: &graph::Model, tensors: &[graph::TensorId]) -> Result<TensorsPlan> {
+/// A plan that shows the values of those of `tensors` that are computed at run time.
+pub fn watch_tensors(graph: &graph::Model, tensors: &[graph::TensorId]) -> Result<WatchedTensors> {
+    mmap::return_freed_memory();
     let (own, wanted) = (graph.clone(), tensors.to_vec());
     let allowance = Allowance::for_bytes(constant_bytes(graph));
     let (model, tensors) = guard::with_allowance("raising the graph", allowance, move || {
@@ -265,7 +266,9 @@ pub fn plan_tensors(graph: &graph::Model, tensors: &[graph::TensorId]) -> Result
     let (inputs, _) = names_of_ends(graph);
     let outputs: Vec<String> =
         tensors.iter().map(|&t| graph.main().tensors[t].name.clone()).collect();
-    Ok(TensorsPlan { plan: Plan::new(model, &inputs, &outputs)?, tensors })
+    let plan = WatchedPlan::new(model, &inputs, &outputs)?;
+    mmap::return_freed_memory();
+    Ok(WatchedTensors { plan, tensors })
 }
 
 /// The dimensions of the entry graph's tensors with a batch of one; open ones are `None`.

@@ -25,13 +25,19 @@ const LARGEST_BIAS: f64 = (1u32 << 30) as f64;
 /// The same of int64 in 16×8: LiteRT adds it to sums of 40 bits.
 const LARGEST_WIDE_BIAS: f64 = (1u64 << 38) as f64;
 
+/// Where the values of the tensors that a graph had are after the edit; `None` where nowhere.
+#[derive(Debug, Clone, Default)]
+pub struct Applied {
+    pub integers: Vec<Option<TensorId>>,
+    pub floats: Vec<Option<TensorId>>,
+}
+
 impl IntegerPlan {
-    /// Edits the entry graph and returns, by the tensors it had, which tensor holds the integers of each; `None`
-    /// where there are none.
+    /// Edits the entry graph.
     ///
     /// # Errors
     /// An end cannot have the type asked for.
-    pub fn apply(&self, model: &mut Model, ends: EndType) -> Result<Vec<Option<TensorId>>> {
+    pub fn apply(&self, model: &mut Model, ends: EndType) -> Result<Applied> {
         let graph = model.subgraphs.first_mut().context("a model without a graph")?;
         let count = graph.tensors.len();
         let old_nodes = std::mem::take(&mut graph.nodes);
@@ -52,11 +58,13 @@ impl IntegerPlan {
             }
         }
         edit.results(ends)?;
-        let integers = std::mem::take(&mut edit.integers);
+        let made = [&mut edit.integers, &mut edit.floats].map(std::mem::take);
         let numbers = passes::remove_unused_and_number(&mut model.subgraphs[0]);
         passes::renumber_signatures(model);
         let kept = |t: TensorId| numbers.get(t).copied().flatten();
-        Ok(integers.into_iter().take(count).map(|t| t.and_then(kept)).collect())
+        let [integers, floats] =
+            made.map(|made| made.into_iter().take(count).map(|t| t.and_then(kept)).collect());
+        Ok(Applied { integers, floats })
     }
 }
 

@@ -1,17 +1,17 @@
 //! Runs the float graph on samples and keeps what its tensors' values are like. Memory does not grow with the samples.
 
+use super::histogram::Counts;
 use super::parameters::Range;
 use super::plan::{float_operands, is_float_variable};
 use super::ranges::{ChosenRange, RangeMethod, Seen};
 use crate::compare::Samples;
 use crate::graph::{Model, Node, TensorId};
-use crate::model::{TensorsPlan, plan_tensors};
+use crate::model::watch_tensors;
 use crate::ops::{ActivationType, QuantRule, quant_rule};
 use crate::progress::Progress;
-use crate::runtime::f32_values;
-use anyhow::{Context, Result, anyhow, ensure};
+use crate::runtime::{Tensor, f32_values, share_out};
+use anyhow::{Context, Result, ensure};
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What was seen of the tensors that integers may stand for.
 #[derive(Debug, Default)]
@@ -34,54 +34,38 @@ impl Calibration {
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Calibration> {
-        let tensors = tensors_to_watch(model);
-        let watched = plan_tensors(model, &tensors)?;
+        let watched = watch_tensors(model, &tensors_to_watch(model))?;
+        let tensors = &watched.tensors;
         let weighted = read_by_weights(model);
+        let weighted: Vec<bool> = tensors.iter().map(|t| weighted.contains(t)).collect();
         let runs = samples.runs();
         ensure!(runs > 0, "there are no samples to calibrate on");
-        let threads = threads.clamp(1, runs);
-        let done = AtomicUsize::new(0);
-        progress.begin("calibrating", runs as u64);
-        let work = |first: usize| -> Result<Vec<ThreadSeen>> {
+        let none_seen = || tensors.iter().map(|_| ThreadSeen::default()).collect::<Vec<_>>();
+        let of_threads = share_out(runs, threads, ("calibrating", progress), |turns| {
             let mut session = watched.plan.session()?;
-            let mut seen: Vec<ThreadSeen> =
-                watched.tensors.iter().map(|_| ThreadSeen::default()).collect();
-            for index in (first..runs).step_by(threads) {
-                ensure!(!progress.cancelled(), "stopped");
-                let inputs = samples.run(index)?;
-                let values = session.run(inputs).with_context(|| format!("on sample {index}"))?;
-                for ((seen, value), tensor) in seen.iter_mut().zip(&values).zip(&watched.tensors) {
-                    seen.add(index, f32_values(value)?, histograms);
-                    if weighted.contains(tensor) {
+            let (mut seen, mut counts) = (none_seen(), Counts::default());
+            for run in turns {
+                let run = run?;
+                let mut look = |place: usize, value: &Tensor| -> Result<()> {
+                    let values = f32_values(value)?;
+                    seen[place].add(run, values, histograms.then_some(&mut counts));
+                    if weighted[place] {
                         let channels = value.shape().last().copied().unwrap_or(1);
-                        seen.channels.add(f32_values(value)?, channels);
+                        seen[place].channels.add(values, channels);
                     }
-                }
-                let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                if first == 0 {
-                    progress.advance(done as u64, &String::new);
-                }
+                    Ok(())
+                };
+                let at = || format!("on sample {run}");
+                session.run(samples.run(run)?, &mut look).with_context(at)?;
             }
             Ok(seen)
-        };
-        let of_threads = std::thread::scope(|scope| -> Result<Vec<Vec<ThreadSeen>>> {
-            let work = &work;
-            let others: Vec<_> = (1..threads).map(|i| scope.spawn(move || work(i))).collect();
-            let mut of_threads = vec![work(0)?];
-            for other in others {
-                of_threads.push(other.join().map_err(|_| anyhow!("a thread panicked"))??);
-            }
-            Ok(of_threads)
         });
-        progress.end();
-        let mut merged: Vec<ThreadSeen> =
-            watched.tensors.iter().map(|_| ThreadSeen::default()).collect();
+        let mut merged = none_seen();
         for seen in of_threads? {
             merged.iter_mut().zip(seen).for_each(|(merged, seen)| merged.merge(seen));
         }
-        let TensorsPlan { tensors, .. } = watched;
         let mut calibration = Calibration::default();
-        for (tensor, seen) in tensors.into_iter().zip(merged) {
+        for (&tensor, seen) in tensors.iter().zip(merged) {
             let (seen, means) = seen.finish();
             calibration.seen.insert(tensor, seen);
             calibration.channel_means.extend(means.map(|means| (tensor, means)));
@@ -116,12 +100,12 @@ struct ChannelSums {
 }
 
 impl ThreadSeen {
-    fn add(&mut self, run: usize, values: &[f32], histograms: bool) {
+    fn add(&mut self, run: usize, values: &[f32], counts: Option<&mut Counts>) {
         if let Some(range) = smallest_and_largest(values) {
             self.of_runs.push((run, range));
         }
-        if histograms {
-            self.seen.histogram.add(values);
+        if let Some(counts) = counts {
+            self.seen.histogram.add(values, counts);
         }
     }
 

@@ -9,11 +9,11 @@ use super::parameters::finite_values;
 use super::plan::{float_operands, float_results, is_float_variable};
 use crate::compare::Samples;
 use crate::graph::{Activation, BinaryOp, LiteOp, Model, Node, Subgraph, TensorId, UnaryOp};
-use crate::model::plan_tensors;
+use crate::model::watch_tensors;
 use crate::ops::{ActivationType, QuantRule, quant_rule};
 use crate::progress::Progress;
-use crate::runtime::f32_values;
-use anyhow::{Result, ensure};
+use crate::runtime::{Tensor, f32_values, share_out};
+use anyhow::Result;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 
@@ -43,6 +43,7 @@ pub fn equalize(
     model: &mut Model,
     samples: &dyn Samples,
     most_runs: usize,
+    threads: usize,
     progress: &dyn Progress,
 ) -> Result<Factors> {
     let groups = groups(model.main());
@@ -51,25 +52,7 @@ pub fn equalize(
         return Ok(done);
     }
     let tensors: Vec<TensorId> = groups.iter().flat_map(|group| group.tensors.clone()).collect();
-    let watched = plan_tensors(model, &tensors)?;
-    let mut session = watched.plan.session()?;
-    let mut largest: HashMap<TensorId, Vec<f32>> = HashMap::new();
-    let runs = samples.runs().min(most_runs);
-    progress.begin("equalizing", runs as u64);
-    for run in 0..runs {
-        ensure!(!progress.cancelled(), "stopped");
-        let values = session.run(samples.run(run)?)?;
-        for (tensor, value) in watched.tensors.iter().zip(&values) {
-            let channels = value.shape().last().copied().unwrap_or(1).max(1);
-            let largest = largest.entry(*tensor).or_insert_with(|| vec![0.0; channels]);
-            for pixel in f32_values(value)?.chunks_exact(channels) {
-                largest.iter_mut().zip(pixel).for_each(|(most, v)| *most = most.max(v.abs()));
-            }
-        }
-        progress.advance(run as u64 + 1, &String::new);
-    }
-    progress.end();
-    drop(session);
+    let largest = largest_of_channels(model, &tensors, samples, most_runs, threads, progress)?;
     let Some(graph) = model.subgraphs.first_mut() else { return Ok(done) };
     for group in &groups {
         let Some(exponents) = group.exponents(graph, &largest) else { continue };
@@ -78,6 +61,43 @@ pub fn equalize(
         }
     }
     Ok(done)
+}
+
+/// The largest size of each channel of `tensors`.
+fn largest_of_channels(
+    model: &Model,
+    tensors: &[TensorId],
+    samples: &dyn Samples,
+    most_runs: usize,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<HashMap<TensorId, Vec<f32>>> {
+    let watched = watch_tensors(model, tensors)?;
+    let runs = samples.runs().min(most_runs);
+    let of_threads = share_out(runs, threads, ("equalizing", progress), |turns| {
+        let mut session = watched.plan.session()?;
+        let mut largest = vec![vec![]; watched.tensors.len()];
+        for run in turns {
+            let mut look = |place: usize, value: &Tensor| -> Result<()> {
+                let channels = value.shape().last().copied().unwrap_or(1).max(1);
+                let largest: &mut Vec<f32> = &mut largest[place];
+                largest.resize(channels, 0.0);
+                for pixel in f32_values(value)?.chunks_exact(channels) {
+                    largest.iter_mut().zip(pixel).for_each(|(most, v)| *most = most.max(v.abs()));
+                }
+                Ok(())
+            };
+            session.run(samples.run(run?)?, &mut look)?;
+        }
+        Ok(largest)
+    })?;
+    let mut largest: HashMap<TensorId, Vec<f32>> = HashMap::new();
+    for (&tensor, found) in of_threads.into_iter().flat_map(|of| watched.tensors.iter().zip(of)) {
+        let largest = largest.entry(tensor).or_default();
+        largest.resize(found.len().max(largest.len()), 0.0);
+        largest.iter_mut().zip(found).for_each(|(most, found)| *most = most.max(found));
+    }
+    Ok(largest)
 }
 
 /// Does again what [`equalize`] did.

@@ -6,6 +6,60 @@ use serde::{Deserialize, Serialize};
 
 const FRACTIONS: usize = 128;
 const PAGES: usize = 512;
+/// The bits of a bin's number that are all set where a number is not finite.
+const EXPONENT: usize = 0xff * FRACTIONS;
+/// So that 32 bits hold any count.
+const MOST_AT_ONCE: usize = 1 << 31;
+/// Fewer values are counted one by one.
+const WORTH_COUNTS: usize = 1 << 12;
+
+fn bin_of(value: f32) -> usize {
+    (value.to_bits() >> 16) as usize
+}
+
+/// The counts of all bins, each twice: values that follow each other are often alike, and a count that was just written
+/// is slow to read again.
+#[derive(Debug)]
+pub struct Counts([Vec<u32>; 2]);
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts([vec![], vec![]])
+    }
+}
+
+impl Counts {
+    fn add(&mut self, values: &[f32]) {
+        self.0.iter_mut().for_each(|counts| counts.resize(PAGES * FRACTIONS, 0));
+        let [even, odd] = &mut self.0;
+        let (Ok(even), Ok(odd)) = (
+            <&mut [u32; PAGES * FRACTIONS]>::try_from(even.as_mut_slice()),
+            <&mut [u32; PAGES * FRACTIONS]>::try_from(odd.as_mut_slice()),
+        ) else {
+            return;
+        };
+        let (pairs, rest) = values.as_chunks::<2>();
+        for [a, b] in pairs {
+            even[bin_of(*a)] += 1;
+            odd[bin_of(*b)] += 1;
+        }
+        rest.iter().for_each(|value| even[bin_of(*value)] += 1);
+    }
+
+    /// Calls `count` with the bins that are not empty, and empties them.
+    fn take(&mut self, mut count: impl FnMut(usize, u64)) {
+        for counts in &mut self.0 {
+            for (page, counts) in counts.chunks_exact_mut(FRACTIONS).enumerate() {
+                if counts.iter().fold(0, |all, count| all | count) == 0 {
+                    continue;
+                }
+                for (fraction, found) in counts.iter_mut().enumerate().filter(|(_, n)| **n > 0) {
+                    count(page * FRACTIONS + fraction, std::mem::take(found).into());
+                }
+            }
+        }
+    }
+}
 
 /// Counts of finite float32 numbers, and how many were not finite.
 #[derive(Debug, Clone)]
@@ -36,18 +90,43 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    pub fn add(&mut self, values: &[f32]) {
-        for &value in values {
-            if !value.is_finite() {
-                self.not_finite += 1;
+    /// `counts` are working memory, which many histograms may share.
+    pub fn add(&mut self, values: &[f32], counts: &mut Counts) {
+        for values in values.chunks(MOST_AT_ONCE) {
+            self.add_range(values);
+            if values.len() < WORTH_COUNTS {
+                values.iter().for_each(|value| self.count(bin_of(*value), 1));
                 continue;
             }
-            let bits = (value.to_bits() >> 16) as usize;
-            let page = self.pages[bits >> 7].get_or_insert_with(|| Box::new([0; FRACTIONS]));
-            page[bits & (FRACTIONS - 1)] += 1;
-            self.min = self.min.min(value);
-            self.max = self.max.max(value);
+            counts.add(values);
+            counts.take(|bin, count| self.count(bin, count));
         }
+    }
+
+    fn count(&mut self, bin: usize, count: u64) {
+        if bin & EXPONENT == EXPONENT {
+            self.not_finite += count;
+            return;
+        }
+        let page = self.pages[bin / FRACTIONS].get_or_insert_with(|| Box::new([0; FRACTIONS]));
+        page[bin % FRACTIONS] += count;
+    }
+
+    fn add_range(&mut self, values: &[f32]) {
+        const LANES: usize = 16;
+        let (mut min, mut max) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        let mut lanes = |values: &[f32]| {
+            for (lane, &value) in values.iter().enumerate() {
+                let finite = value.abs() < f32::INFINITY;
+                min[lane] = if finite && value < min[lane] { value } else { min[lane] };
+                max[lane] = if finite && value > max[lane] { value } else { max[lane] };
+            }
+        };
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        chunks.iter().for_each(|chunk| lanes(chunk));
+        lanes(rest);
+        self.min = min.into_iter().fold(self.min, f32::min);
+        self.max = max.into_iter().fold(self.max, f32::max);
     }
 
     pub fn merge(&mut self, other: &Histogram) {
@@ -91,7 +170,8 @@ mod tests {
     fn numbers_of_any_size_are_counted_whatever_the_order() {
         let values = [0.0, -0.0, 1.0, 1.001, -3.5, 1e30, -1e-30, f32::NAN, f32::INFINITY];
         let mut whole = Histogram::default();
-        whole.add(&values);
+        let mut counts = Counts::default();
+        whole.add(&values, &mut counts);
         assert_eq!(whole.not_finite, 2);
         assert_eq!(whole.range(), Some(Range { min: -3.5, max: 1e30 }));
         let bins = whole.bins();
@@ -101,10 +181,17 @@ mod tests {
             assert!(bins.iter().any(near), "{value}");
         }
         let (mut a, mut b) = (Histogram::default(), Histogram::default());
-        a.add(&values[..4]);
-        b.add(&values[4..]);
+        a.add(&values[..4], &mut counts);
+        b.add(&values[4..], &mut counts);
         b.merge(&a);
         assert_eq!(b.bins(), bins);
+        // many at once, as one by one
+        let mut many = Histogram::default();
+        many.add(&values.repeat(WORTH_COUNTS)[..WORTH_COUNTS * 9 - 2], &mut counts);
+        (0..WORTH_COUNTS - 1).for_each(|_| a.merge(&whole));
+        a.add(&values[4..7], &mut counts);
+        assert_eq!((many.bins(), many.range()), (a.bins(), a.range()));
+        assert_eq!(many.not_finite, 2 * (WORTH_COUNTS as u64 - 1));
         assert_eq!(Histogram::default().range(), None);
     }
 }

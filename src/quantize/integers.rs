@@ -96,7 +96,7 @@ pub fn quantize_to_integers(
             saved.equalization.clone()
         }
         (None, Some(samples)) if options.equalization => {
-            equalize(model, samples, EQUALIZING_RUNS, progress)?
+            equalize(model, samples, EQUALIZING_RUNS, options.threads, progress)?
         }
         _ => Factors::new(),
     };
@@ -153,11 +153,8 @@ pub fn quantize_to_integers(
     );
     let layers = match samples {
         Some(samples) if options.report_runs > 0 => {
-            // compared with float ends, whatever the file has
-            let mut quantized = model.clone();
-            let integers = plan.apply(&mut quantized, EndType::Float32)?;
-            let runs = options.report_runs;
-            layer_losses(model, &plan, &quantized, &integers, samples, runs, progress)?
+            let (runs, threads) = (options.report_runs, options.threads);
+            layer_losses(model, &plan, samples, runs, threads, progress)?
         }
         _ => vec![],
     };

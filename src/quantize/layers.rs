@@ -5,11 +5,11 @@ use super::parameters::{Parameters, Range, finite_values};
 use super::plan::{IntegerPlan, Place, float_operands, float_results};
 use crate::compare::Samples;
 use crate::graph::{Model, Node, Subgraph, Tensor, TensorId};
-use crate::model::{plan_lite, plan_tensors};
+use crate::model::{WatchedTensors, watch_tensors};
 use crate::ops::{ActivationType, QuantRule};
-use crate::progress::Progress;
-use crate::runtime::{Tensor as Value, f32_values, to_f32};
-use anyhow::{Context, Result, ensure};
+use crate::progress::{Progress, Silent};
+use crate::runtime::{Tensor as Value, f32_values, share_out};
+use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -47,11 +47,26 @@ struct Noise {
 
 impl Noise {
     fn add(&mut self, expected: &[f32], found: &[f32]) {
-        for (&a, &b) in expected.iter().zip(found) {
-            let (a, b) = (a as f64, b as f64);
-            self.signal += a * a;
-            self.noise += (a - b) * (a - b);
-        }
+        const LANES: usize = 8;
+        let (mut signal, mut noise) = ([0f64; LANES], [0f64; LANES]);
+        let mut lanes = |expected: &[f32], found: &[f32]| {
+            for (lane, (&a, &b)) in expected.iter().zip(found).enumerate() {
+                let (a, b) = (a as f64, b as f64);
+                signal[lane] += a * a;
+                noise[lane] += (a - b) * (a - b);
+            }
+        };
+        let (expected, last_expected) = expected.as_chunks::<LANES>();
+        let (found, last_found) = found.as_chunks::<LANES>();
+        expected.iter().zip(found).for_each(|(a, b)| lanes(a, b));
+        lanes(last_expected, last_found);
+        self.signal += signal.iter().sum::<f64>();
+        self.noise += noise.iter().sum::<f64>();
+    }
+
+    fn join(&mut self, other: Noise) {
+        self.signal += other.signal;
+        self.noise += other.noise;
     }
 
     fn decibels(self) -> Option<f64> {
@@ -64,96 +79,171 @@ impl Noise {
     }
 }
 
-/// Compares layer by layer on the first `most_runs` of `samples`; the worst by itself first.
-///
-/// `quantized` is `model` with `plan` applied, `integers` what that returned.
+/// What was found of a layer.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    own: Noise,
+    here: Noise,
+    /// Values beyond the range, and all.
+    clipped: u64,
+    values: u64,
+}
+
+/// Compares layer by layer on the first `most_runs` of `samples`; the worst by itself first. The result does not depend
+/// on the number of `threads`.
 ///
 /// # Errors
 /// A run fails, or the user stopped it.
 pub fn layer_losses(
     model: &Model,
     plan: &IntegerPlan,
-    quantized: &Model,
-    integers: &[Option<TensorId>],
     samples: &dyn Samples,
     most_runs: usize,
+    threads: usize,
     progress: &dyn Progress,
 ) -> Result<Vec<LayerLoss>> {
     let graph = model.main();
-    let alone = Alone::new(model, plan)?;
-    if alone.results.is_empty() {
+    let Beside { model: beside, layers } = Beside::new(model, plan)?;
+    if layers.is_empty() {
         return Ok(vec![]);
     }
-    let mut wanted: Vec<TensorId> = alone.operands.clone();
-    wanted.extend(alone.results.iter().map(|(_, result)| *result));
-    wanted.sort_unstable();
-    wanted.dedup();
-    let float = plan_tensors(model, &wanted)?;
-    let inner: Vec<TensorId> = alone.results.iter().filter_map(|(_, t)| integers[*t]).collect();
-    let whole = plan_tensors(quantized, &inner)?;
-    let alone_plan = plan_lite(&alone.model)?;
-
     let runs = samples.runs().min(most_runs);
-    let mut own = vec![Noise::default(); alone.results.len()];
-    let mut here = vec![Noise::default(); alone.results.len()];
-    let mut clipped = vec![(0u64, 0u64); alone.results.len()];
-    let mut sessions = (float.plan.session()?, alone_plan.session()?, whole.plan.session()?);
-    progress.begin("measuring layers", runs as u64);
-    for run in 0..runs {
-        ensure!(!progress.cancelled(), "stopped");
-        let inputs = samples.run(run)?;
-        let values = sessions.0.run(inputs.clone())?;
-        let values: HashMap<TensorId, Value> = float.tensors.iter().copied().zip(values).collect();
-        let operand = |t: &TensorId| {
-            let name = || graph.tensors[*t].name.clone();
-            values.get(t).cloned().with_context(|| format!("'{}' is constant", name()))
-        };
-        let operands = alone.operands.iter().map(operand).collect::<Result<_>>()?;
-        let by_themselves = sessions.1.run(operands)?;
-        let inner: HashMap<TensorId, Value> =
-            whole.tensors.iter().copied().zip(sessions.2.run(inputs)?).collect();
-        for (place, (_, result)) in alone.results.iter().enumerate() {
-            let Some(expected) = values.get(result) else { continue };
-            let expected = f32_values(expected)?;
-            own[place].add(expected, f32_values(&by_themselves[place])?);
-            let parameters = plan.parameters[*result].context("no parameters")?;
-            if let Some(found) = integers[*result].and_then(|t| inner.get(&t)) {
-                let reals: Vec<f32> = to_f32(found)?
-                    .iter()
-                    .map(|v| (v - parameters.zero_point as f32) * parameters.scale)
-                    .collect();
-                here[place].add(expected, &reals);
-            }
-            let range = range_of(parameters, plan.activations);
-            let half = parameters.scale / 2.0;
-            let beyond = |v: &&f32| **v > range.max + half || **v < range.min - half;
-            clipped[place].0 += expected.iter().filter(beyond).count() as u64;
-            clipped[place].1 += expected.len() as u64;
-        }
-        progress.advance(run as u64 + 1, &String::new);
-    }
-    progress.end();
+    let wanted: Vec<TensorId> = layers.iter().flat_map(|l| [l.float, l.alone]).collect();
+    let both = watch_tensors(&beside, &wanted)?;
+    drop(beside);
+    // compared with float ends, whatever the file has
+    let mut quantized = model.clone();
+    let integers = plan.apply(&mut quantized, EndType::Float32)?.integers;
+    let inner: Vec<TensorId> = layers.iter().filter_map(|layer| integers[layer.result]).collect();
+    let whole = watch_tensors(&quantized, &inner)?;
+    drop(quantized);
+    let plans = Plans { both, whole, integers };
+    let tallies = plans.tallies(&layers, plan, samples, runs, threads, progress)?;
+    drop(plans);
 
+    let weights = share_out(layers.len(), threads, ("measuring weights", &Silent), |turns| {
+        let noise = |layer: usize| -> Result<_> {
+            let noise = weights_noise(graph, plan, layers[layer].node)?;
+            Ok((layer, noise.and_then(Noise::decibels)))
+        };
+        turns.map(|layer| noise(layer?)).collect::<Result<Vec<_>>>()
+    })?;
+    let weights: HashMap<usize, Option<f64>> = weights.into_iter().flatten().collect();
     let mut losses = vec![];
-    for (place, &(node, result)) in alone.results.iter().enumerate() {
-        let parameters = plan.parameters[result].context("no parameters")?;
-        let (beyond, all) = clipped[place];
+    for (number, (layer, tally)) in layers.iter().zip(&tallies).enumerate() {
+        let parameters = plan.parameters[layer.result].context("no parameters")?;
         losses.push(LayerLoss {
-            name: graph.tensors[result].name.clone(),
-            op: graph.nodes[node].op.name().to_string(),
-            weights_sqnr_db: weights_noise(graph, plan, node)?.and_then(Noise::decibels),
-            own_sqnr_db: own[place].decibels(),
-            sqnr_db: here[place].decibels(),
-            clipped: beyond as f64 / all.max(1) as f64,
+            name: graph.tensors[layer.result].name.clone(),
+            op: graph.nodes[layer.node].op.name().to_string(),
+            weights_sqnr_db: weights[&number],
+            own_sqnr_db: tally.own.decibels(),
+            sqnr_db: tally.here.decibels(),
+            clipped: tally.clipped as f64 / tally.values.max(1) as f64,
             range: range_of(parameters, plan.activations),
             scale: parameters.scale,
             zero_point: parameters.zero_point,
-            node,
+            node: layer.node,
         });
     }
     let order = |loss: &LayerLoss| loss.own_sqnr_db.unwrap_or(f64::INFINITY);
     losses.sort_by(|a, b| order(a).total_cmp(&order(b)));
     Ok(losses)
+}
+
+/// What shows each layer: beside the float graph, and within the quantized graph.
+struct Plans {
+    both: WatchedTensors,
+    whole: WatchedTensors,
+    /// Where the quantized graph has the integers of a tensor.
+    integers: Vec<Option<TensorId>>,
+}
+
+impl Plans {
+    fn tallies(
+        &self,
+        layers: &[Layer],
+        plan: &IntegerPlan,
+        samples: &dyn Samples,
+        runs: usize,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Tally>> {
+        let Plans { both, whole, integers } = self;
+        let by_tensor: HashMap<TensorId, usize> =
+            layers.iter().enumerate().flat_map(|(i, l)| [(l.float, i), (l.alone, i)]).collect();
+
+        let of_threads = share_out(runs, threads, ("measuring layers", progress), |turns| {
+            let mut sessions = (both.plan.session()?, whole.plan.session()?);
+            let (mut of_runs, mut reals) = (vec![], vec![]);
+            for run in turns {
+                let run = run?;
+                let inputs = samples.run(run)?;
+                let mut inner: HashMap<TensorId, Value> = HashMap::new();
+                sessions.1.run(inputs.clone(), &mut |place, value| {
+                    inner.insert(whole.tensors[place], value.clone());
+                    Ok(())
+                })?;
+                let mut tallies = vec![Tally::default(); layers.len()];
+                // of a layer what was computed first, until the other is
+                let mut waiting: HashMap<usize, Value> = HashMap::new();
+                sessions.0.run(inputs, &mut |place, value| {
+                    let tensor = both.tensors[place];
+                    let number = by_tensor[&tensor];
+                    let (layer, tally) = (&layers[number], &mut tallies[number]);
+                    let parameters = plan.parameters[layer.result].context("no parameters")?;
+                    if tensor == layer.float {
+                        let expected = f32_values(value)?;
+                        let range = range_of(parameters, plan.activations);
+                        let half = parameters.scale / 2.0;
+                        let beyond = |v: &&f32| **v > range.max + half || **v < range.min - half;
+                        tally.clipped += expected.iter().filter(beyond).count() as u64;
+                        tally.values += expected.len() as u64;
+                        if let Some(found) = integers[layer.result].and_then(|t| inner.get(&t)) {
+                            to_reals(found, parameters, &mut reals);
+                            tally.here.add(expected, &reals);
+                        }
+                    }
+                    let Some(other) = waiting.remove(&number) else {
+                        waiting.insert(number, value.clone());
+                        return Ok(());
+                    };
+                    let (expected, alone) =
+                        if tensor == layer.float { (value, &other) } else { (&other, value) };
+                    to_reals(alone, parameters, &mut reals);
+                    tally.own.add(f32_values(expected)?, &reals);
+                    Ok(())
+                })?;
+                of_runs.push((run, tallies));
+            }
+            Ok(of_runs)
+        })?;
+        let mut of_runs: Vec<(usize, Vec<Tally>)> = of_threads.into_iter().flatten().collect();
+        of_runs.sort_by_key(|(run, _)| *run);
+        let mut sums = vec![Tally::default(); layers.len()];
+        for (_, tallies) in &of_runs {
+            for (sum, tally) in sums.iter_mut().zip(tallies) {
+                sum.own.join(tally.own);
+                sum.here.join(tally.here);
+                sum.clipped += tally.clipped;
+                sum.values += tally.values;
+            }
+        }
+        Ok(sums)
+    }
+}
+
+/// What the integers of a layer stand for.
+fn to_reals(integers: &Value, parameters: Parameters, reals: &mut Vec<f32>) {
+    let Parameters { scale, zero_point } = parameters;
+    let real = |integer: f32| (integer - zero_point as f32) * scale;
+    let bytes = integers.as_bytes();
+    reals.clear();
+    if integers.len() == bytes.len() {
+        reals.extend(bytes.iter().map(|&byte| real(byte as i8 as f32)));
+    } else {
+        let words = bytes.as_chunks::<2>().0.iter();
+        reals.extend(words.map(|&word| real(i16::from_le_bytes(word) as f32)));
+    }
 }
 
 fn range_of(parameters: Parameters, activations: ActivationType) -> Range {
@@ -181,33 +271,38 @@ fn weights_noise(graph: &Subgraph, plan: &IntegerPlan, node: usize) -> Result<Op
     Ok(Some(noise))
 }
 
-/// A graph in which every integer layer stands alone: its operands are inputs, its result is an output.
-struct Alone {
+/// The float graph, and beside each layer the same on integers, which takes the float graph's values.
+struct Beside {
     model: Model,
-    /// What the inputs are in the whole graph.
-    operands: Vec<TensorId>,
-    /// The layers: node and result, as the outputs.
-    results: Vec<(usize, TensorId)>,
+    layers: Vec<Layer>,
 }
 
-impl Alone {
-    fn new(model: &Model, plan: &IntegerPlan) -> Result<Alone> {
+struct Layer {
+    node: usize,
+    /// In the whole graph.
+    result: TensorId,
+    /// The result here, and that of the layer on integers.
+    float: TensorId,
+    alone: TensorId,
+}
+
+impl Beside {
+    fn new(model: &Model, plan: &IntegerPlan) -> Result<Beside> {
         let whole = model.main();
         let mut graph = Subgraph { tensors: whole.tensors.clone(), ..Subgraph::default() };
+        graph.inputs = whole.inputs.clone();
         let mut places = vec![];
         let mut parameters = plan.parameters.clone();
-        let mut operands: Vec<TensorId> = vec![];
-        let mut results = vec![];
+        let mut layers = vec![];
         for (number, (node, place)) in whole.nodes.iter().zip(&plan.nodes).enumerate() {
+            graph.nodes.push(node.clone());
+            places.push(Place::Float(String::new()));
             let Place::Integer(rule) = place else { continue };
             // what only moves integers loses nothing
             if *rule == QuantRule::OneScale && float_operands(whole, node).count() == 1 {
                 continue;
             }
             let Some(first) = float_results(whole, node).next() else { continue };
-            // conditions and indices too, which stay what they are
-            let computed = |t: &TensorId| whole.tensors[*t].data.is_none();
-            operands.extend(node.inputs.iter().flatten().copied().filter(computed));
             let mut alone: Node = node.clone();
             for output in &mut alone.outputs {
                 let copy = Tensor {
@@ -217,23 +312,24 @@ impl Alone {
                 parameters.push(plan.parameters[*output]);
                 let id = graph.add_tensor(copy);
                 if *output == first {
-                    graph.outputs.push(id);
+                    graph.outputs.extend([first, id]);
+                    layers.push(Layer { node: number, result: first, float: first, alone: id });
                 }
                 *output = id;
             }
             graph.nodes.push(alone);
             places.push(place.clone());
-            results.push((number, first));
         }
-        operands.sort_unstable();
-        operands.dedup();
-        graph.inputs = operands.clone();
         let alone_plan = IntegerPlan { nodes: places, parameters, ..plan.clone() };
         let mut subgraphs = model.subgraphs.clone();
         subgraphs[0] = graph;
         let mut model = Model { subgraphs, ..Model::default() };
-        alone_plan.apply(&mut model, EndType::Float32)?;
-        Ok(Alone { model, operands, results })
+        let applied = alone_plan.apply(&mut model, EndType::Float32)?;
+        for layer in &mut layers {
+            layer.float = applied.floats[layer.float].context("a result is missing")?;
+            layer.alone = applied.integers[layer.alone].context("integers are missing")?;
+        }
+        Ok(Beside { model, layers })
     }
 }
 

@@ -130,9 +130,14 @@ pub fn int8_weights(
     let mut integers = Vec::with_capacity(values.len());
     for (block, values) in values.chunks(inner).enumerate() {
         let scale = scales[block % channels];
-        integers.extend(values.iter().map(|v| (v / scale).round().clamp(-127.0, 127.0) as i8));
+        integers.extend(values.iter().map(|v| nearest(v / scale).clamp(-127, 127) as i8));
     }
     Int8Weights { integers, scales }
+}
+
+/// `x.round()` of what is not huge, in operations that there are vectors of.
+fn nearest(x: f32) -> i32 {
+    (x + 0.5f32.next_down().copysign(x)) as i32
 }
 
 impl Int8Weights {
@@ -179,6 +184,17 @@ mod tests {
         let quantize = |v| parameters.quantize(v, -128, 127);
         assert_eq!([0.0, 0.5, 0.25, -0.25, 1e9, -1e9].map(quantize), [3, 4, 4, 2, 127, -128]);
         assert_eq!(parameters.range(-128, 127), Range { min: -65.5, max: 62.0 });
+    }
+
+    #[test]
+    fn halves_and_their_neighbours_are_rounded_away_from_zero() {
+        for half in -600..600 {
+            let x = half as f32 / 2.0;
+            for x in [x.next_down(), x, x.next_up(), x + 0.1, x / 3.0] {
+                assert_eq!(nearest(x), x.round() as i32, "{x:e}");
+            }
+        }
+        assert_eq!([nearest(f32::MIN_POSITIVE), nearest(f32::INFINITY)], [0, i32::MAX]);
     }
 
     #[test]

@@ -4,12 +4,16 @@ mod fuse;
 mod plan;
 mod port;
 mod rows;
+mod share;
 mod values;
+mod watch;
 
 pub use plan::{NodeTime, Plan, Session};
 pub use port::Port;
 pub use rows::run_rows;
+pub use share::{Turns, share_out};
 pub use values::{Value, Values};
+pub use watch::{WatchedPlan, WatchingSession};
 
 /// A value that goes into a plan or comes out of it.
 pub use crate::tract::Tensor;
@@ -17,7 +21,11 @@ pub use crate::tract::Tensor;
 use crate::format::npy::{Array, Dtype};
 use crate::graph::ElementType;
 use crate::tract::DatumType;
+use crate::tract::mapped::mapped_tensor;
 use anyhow::{Context, Result, bail, ensure};
+
+/// Arrays of more bytes stay in their file.
+const LARGE: usize = 1 << 16;
 
 /// A float32 tensor; `values` fill `shape`.
 pub fn f32_tensor(shape: &[usize], values: &[f32]) -> Result<Tensor> {
@@ -37,7 +45,8 @@ pub fn to_f32(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(f32_values(&cast)?.to_vec())
 }
 
-/// An array of a `.npy` file as a tensor of `element`; only the same kind of number is taken.
+/// An array of a `.npy` file as a tensor of `element`; only the same kind of number is taken. A large one stays where it
+/// is until it is read.
 pub fn from_array(array: &Array, element: ElementType) -> Result<Tensor> {
     let datum = match array.dtype {
         Dtype::F16 => DatumType::F16,
@@ -53,9 +62,12 @@ pub fn from_array(array: &Array, element: ElementType) -> Result<Tensor> {
         Dtype::U64 => DatumType::U64,
         Dtype::Bool => DatumType::Bool,
     };
+    let wanted = crate::ops::datum_type(element)?;
+    if datum == wanted && datum != DatumType::Bool && array.data.len() >= LARGE {
+        return mapped_tensor(datum, &array.shape, array.data.clone());
+    }
     let mut tensor = Tensor::zero_dt(datum, &array.shape)?;
     tensor.as_bytes_mut().copy_from_slice(&array.data);
-    let wanted = crate::ops::datum_type(element)?;
     if datum == wanted {
         return Ok(tensor);
     }

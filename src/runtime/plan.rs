@@ -6,8 +6,8 @@ use crate::ops::{dims, element_type};
 use crate::tract::guard::{Allowance, catch_panic, with_allowance};
 use crate::tract::optimize;
 use crate::tract::{
-    EvalContext, IntoTValue, IntoTensor, Node, OpState, SimplePlan, SymbolValues, TDim, TValue,
-    TVec, Tensor, TypedFact, TypedModel, TypedOp, TypedSimplePlan, TypedSimpleState,
+    EvalContext, IntoTValue, IntoTensor, Node, OpState, RunOptions, SimplePlan, SymbolValues, TDim,
+    TValue, TVec, Tensor, TypedFact, TypedModel, TypedOp, TypedSimplePlan, TypedSimpleState,
 };
 use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
@@ -129,6 +129,17 @@ impl Plan {
     /// # Errors
     /// The graph does not type-check, or tract cannot plan it.
     pub fn new(model: TypedModel, inputs: &[String], outputs: &[String]) -> Result<Plan> {
+        Ok(Plan::prepare(model, inputs, outputs, RunOptions::default(), |_| Ok(()))?.0)
+    }
+
+    /// As [`Plan::new`]; `edit` may change the graph once the kernels are chosen, and what it tells is returned.
+    pub(super) fn prepare<T: Send + 'static>(
+        model: TypedModel,
+        inputs: &[String],
+        outputs: &[String],
+        options: RunOptions,
+        edit: impl FnOnce(&mut TypedModel) -> Result<T> + Send + 'static,
+    ) -> Result<(Plan, T)> {
         let allowance = Allowance::for_bytes(constant_bytes(&model));
         let (inputs, outputs) = (inputs.to_vec(), outputs.to_vec());
         with_allowance("planning the graph", allowance, move || {
@@ -154,7 +165,9 @@ impl Plan {
             let mut fused = super::fuse::fuse(&model)?;
             drop(model);
             optimize::optimize(&mut fused)?;
-            Ok(Plan { plan: SimplePlan::new(fused)?, inputs, outputs, sizes })
+            let told = edit(&mut fused)?;
+            let plan = SimplePlan::new_with_options(fused, &options)?;
+            Ok((Plan { plan, inputs, outputs, sizes }, told))
         })
     }
 
@@ -179,7 +192,11 @@ impl Plan {
     }
 
     pub fn session(&self) -> Result<Session> {
-        Ok(Session { state: self.plan.spawn()?, plan: self.clone() })
+        Ok(Session { state: self.spawn()?, plan: self.clone() })
+    }
+
+    pub(super) fn spawn(&self) -> Result<TypedSimpleState> {
+        self.plan.spawn()
     }
 
     /// Refuses tensors that do not fit the inputs, with the input's name and both shapes.

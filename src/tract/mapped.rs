@@ -136,6 +136,25 @@ impl TensorStorage for MappedValues {
         false
     }
 
+    fn slice(
+        &self,
+        datum: DatumType,
+        shape: &[usize],
+        axis: usize,
+        start: usize,
+        end: usize,
+    ) -> TractResult<Option<Tensor>> {
+        let Some(file) = self.file.as_ref().filter(|_| self.moved.is_none() && axis == 0) else {
+            return Ok(None);
+        };
+        let width = if self.halves { 2 } else { datum.size_of() };
+        let row = shape[1..].iter().product::<usize>() * width;
+        let mut part: TVec<usize> = shape.into();
+        part[0] = end - start;
+        let values = MappedValues::new(file.slice(start * row..end * row), self.halves, None);
+        Ok(Some(Tensor::from_storage(datum, &part, values)))
+    }
+
     fn materialize_plain_ram(&self) -> TractResult<&PlainStorage> {
         if self.memory.get().is_none() {
             let loaded = self.load()?;
@@ -276,6 +295,21 @@ mod tests {
         assert_eq!(turned, tensor2(&[[1f32, 0.5], [-2.0, 4.0]]));
         assert!(tensor.as_plain_ram().is_none());
         assert_eq!(tensor.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap()[3], 4.0);
+    }
+
+    #[test]
+    fn rows_are_read_by_themselves() {
+        let whole =
+            mapped_tensor(DatumType::F32, &[3, 2], bytes(&[1., 2., 3., 4., 5., 6.])).unwrap();
+        let rows = whole.slice(0, 1, 3).unwrap();
+        assert!(mapped_bytes(&rows).is_some() && rows.as_plain_ram().is_none());
+        assert_eq!(rows.into_plain_ram().unwrap(), tensor2(&[[3f32, 4.], [5., 6.]]));
+        assert!(whole.as_plain_ram().is_none());
+        let halves = Bytes::from_static(&[0, 0x3c, 0, 0xc0]);
+        let last = widened_tensor(&[2], halves).unwrap().slice(0, 1, 2).unwrap();
+        assert_eq!(last.into_plain_ram().unwrap(), tensor1(&[-2f32]));
+        let column = whole.slice(1, 1, 2).unwrap();
+        assert_eq!(column, tensor2(&[[2f32], [4.], [6.]]));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::mapped::MappedConst;
 use super::*;
+use crate::format::mmap;
 use tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
 
 /// Brings a graph to its few plain operators, as tract's own `declutter`.
@@ -120,6 +121,9 @@ impl TypedPass for ReshapeMappedConstants {
     }
 }
 
+/// Bytes of constants.
+const PART: usize = 8 << 20;
+
 /// Ends a turn of a pass once it has made some constants, so that those they replace are dropped before
 /// it goes on.
 #[derive(Debug, Clone)]
@@ -131,6 +135,9 @@ struct InParts {
 
 impl TypedPass for InParts {
     fn reset(&mut self) -> TractResult<()> {
+        if self.made >= PART {
+            mmap::return_freed_memory();
+        }
         self.made = 0;
         self.pass.reset()
     }
@@ -140,7 +147,6 @@ impl TypedPass for InParts {
         session: &mut OptimizerSession,
         model: &TypedModel,
     ) -> TractResult<Option<TypedModelPatch>> {
-        const PART: usize = 8 << 20;
         if self.made >= PART {
             return Ok(None);
         }

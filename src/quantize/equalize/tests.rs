@@ -70,7 +70,7 @@ fn channels_become_alike_and_the_result_stays() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((found[0].producers.clone(), found[0].readers.clone()), (vec![0, 1], vec![1, 3]));
     let mut again = model.clone();
-    let factors = equalize(&mut model, &samples, 8, &crate::progress::Silent).unwrap();
+    let factors = equalize(&mut model, &samples, 8, 2, &crate::progress::Silent).unwrap();
     assert_eq!(factors.len(), 1);
     equalize_by(&mut again, &factors);
     assert_eq!(again, model);

@@ -23,6 +23,7 @@ mod pad;
 mod permutation;
 mod pool;
 mod quant_rule;
+mod quantize_linear;
 mod quantized;
 mod raise_context;
 mod recurrent;
@@ -69,7 +70,7 @@ use std::sync::Arc;
 /// reason why a known op cannot be expressed.
 type Lowering = fn(&mut LowerContext, &TypedNode) -> Result<Option<()>>;
 
-const LOWERINGS: [Lowering; 21] = [
+const LOWERINGS: [Lowering; 22] = [
     conv::lower,
     pool::lower,
     max_pool_indices::lower,
@@ -89,6 +90,7 @@ const LOWERINGS: [Lowering; 21] = [
     reduce::lower,
     shape::lower,
     cast::lower,
+    quantize_linear::lower,
     recurrent::lower,
     branch_and_loop::lower,
 ];

@@ -3,7 +3,9 @@
 //! The bytes are hostile: everything tract would trust (sizes, names, order) is checked first.
 
 mod control;
+mod quantized_forms;
 mod recurrent;
+mod stored;
 mod weights;
 
 use super::*;
@@ -14,6 +16,7 @@ use prost::Message;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
+pub use stored::Stored;
 pub use weights::Weights;
 
 /// The newest default-domain opset of ONNX 1.21, and its IR version.
@@ -64,6 +67,7 @@ fn prepare(proto: &mut pb::ModelProto) {
         for_each_node(graph, &mut name_default_fill);
         for_each_node(graph, &mut drop_shadowed_pads);
     }
+    proto.graph.iter_mut().for_each(quantized_forms::rephrase);
     proto.graph.iter_mut().for_each(mend::rephrase);
 }
 
@@ -169,7 +173,9 @@ fn unsupported_ops(proto: &pb::ModelProto) -> Vec<UnsupportedOp> {
             Some("functions defined inside the model are not supported; inline them".to_string())
         } else if !KNOWN_DOMAINS.contains(&node.domain.as_str()) {
             Some(format!("custom domain '{}'; export it as standard ONNX ops", node.domain))
-        } else if !registry.contains_key(&node.op_type) {
+        } else if let Some(reason) = quantized_forms::refusal(node, opset(proto)) {
+            Some(reason)
+        } else if !registry.contains_key(&node.op_type) && !quantized_forms::knows(node) {
             let way_out = "export it as simpler ops, or end the model before it";
             Some(format!("no implementation in the runtime; {way_out}"))
         } else if trains(node) {
@@ -466,6 +472,8 @@ pub struct Loaded {
     pub model: TypedModel,
     pub inputs: Vec<String>,
     pub outputs: Vec<String>,
+    /// Constants that the file holds in integers.
+    pub stored: Vec<Stored>,
 }
 
 /// Brings a checked model into tract. `folder` holds its external data.
@@ -518,10 +526,11 @@ fn load_decluttered(
         let mut model = parsed.model.into_typed().map_err(|e| with_way_out(e, graph))?;
         mend::mend(&mut model)?;
         number_outputs(&mut model, graph)?;
+        let stored = stored::stored_constants(&model)?;
         declutter(&mut model)?;
         let inputs =
             model.input_outlets()?.iter().map(|o| model.node(o.node).name.clone()).collect();
-        Ok(Loaded { model, inputs, outputs })
+        Ok(Loaded { model, inputs, outputs, stored })
     })
 }
 

@@ -4,6 +4,7 @@ mod cast;
 mod checked;
 mod compress;
 mod conv_transpose;
+mod linear;
 mod pad;
 mod pool;
 mod slice;
@@ -26,10 +27,12 @@ pub fn register(registry: &mut OnnxOpRegister) {
     registry.insert("Cast", cast::parse);
     registry.insert("Compress", compress::parse);
     registry.insert("ConvTranspose", conv_transpose::conv_transpose);
+    registry.insert("DequantizeLinear", linear::dequantize);
     registry.insert("GlobalLpPool", pool::global_lp_pool);
     registry.insert("LpPool", pool::lp_pool);
     registry.insert("MaxPool", pool::max_pool);
     registry.insert("Pad", pad::parse);
+    registry.insert("QuantizeLinear", linear::quantize);
     registry.insert("Slice", slice::parse);
     registry.insert("Upsample", upsample::upsample);
 }

@@ -12,7 +12,7 @@ pub struct Channels {
 
 impl Channels {
     /// How many elements of a row-major tensor of `shape` follow each other with one scale.
-    fn run(&self, shape: &[usize]) -> TractResult<usize> {
+    pub(super) fn run(&self, shape: &[usize]) -> TractResult<usize> {
         ensure!(self.scales.len() == self.zero_points.len() && !self.scales.is_empty(), "scales");
         if self.scales.len() == 1 {
             return Ok(shape.iter().product::<usize>().max(1));
@@ -22,7 +22,7 @@ impl Channels {
         Ok(shape[self.axis + 1..].iter().product::<usize>().max(1))
     }
 
-    fn of_run(&self, run: usize) -> (f32, i32) {
+    pub(super) fn of_run(&self, run: usize) -> (f32, i32) {
         let channel = run % self.scales.len();
         (self.scales[channel], self.zero_points[channel])
     }

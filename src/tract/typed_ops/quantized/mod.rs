@@ -9,6 +9,7 @@ mod conversion;
 mod dense;
 mod depthwise;
 mod hybrid;
+mod linear;
 mod pool;
 mod reduce;
 mod softmax;
@@ -23,6 +24,7 @@ pub use conversion::{Channels, Dequantize, Quantize, Requantization};
 pub use dense::{Dense, Filters};
 pub use depthwise::DepthwiseConv;
 pub use hybrid::{FloatEnds, Hybrid};
+pub use linear::{DequantizeLinear, QuantizeLinear};
 pub use pool::Pool;
 pub use reduce::Sum;
 pub use softmax::{Softmax, WideSoftmax};
@@ -120,6 +122,7 @@ pub fn bounds(datum: DatumType) -> [i32; 2] {
         DatumType::I8 => [i8::MIN.into(), i8::MAX.into()],
         DatumType::U8 => [u8::MIN.into(), u8::MAX.into()],
         DatumType::I16 => [i16::MIN.into(), i16::MAX.into()],
+        DatumType::U16 => [u16::MIN.into(), u16::MAX.into()],
         _ => [i32::MIN, i32::MAX],
     }
 }
@@ -200,6 +203,12 @@ impl Integer for u8 {
 impl Integer for i16 {
     fn narrow(value: i32) -> i16 {
         value as i16
+    }
+}
+
+impl Integer for u16 {
+    fn narrow(value: i32) -> u16 {
+        value as u16
     }
 }
 

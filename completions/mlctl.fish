@@ -85,6 +85,7 @@ uint8\t''
 int16\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l keep-float -d 'Layers whose name this matches stay float32 (may be repeated)' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l plot -d 'Draw what each layer loses, and the values of the worst beside where they are clipped' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l mean -d 'Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l std -d 'Divides after the mean was subtracted' -r
@@ -119,6 +120,7 @@ uint8\t''
 int16\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l keep-float -d 'Layers whose name this matches stay float32 (may be repeated)' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l plot -d 'Draw what each layer loses, and the values of the worst beside where they are clipped' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l mean -d 'Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l std -d 'Divides after the mean was subtracted' -r

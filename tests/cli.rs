@@ -293,7 +293,8 @@ sessions! {
     main_job json_output quiet_and_verbose version_directories model_left_out bad_models bad_pictures bad_arrays bad_version_directory
     bad_outputs tolerance set_dimensions bad_data bad_recipes usage_errors pictures arrays closed_pipes
     layout per_layer test_inputs bad_calibration weight_schemes
-    poisoned_layer labels picture_flags
+    poisoned_layer labels picture_flags plots
+    single_samples
 }
 
 #[test]

@@ -164,6 +164,7 @@ fn check_integers(mut graph: Model, activations: ActivationType) -> Result<()> {
         bias_correction: true,
         keep_float: vec![],
         max_drop: None,
+        histograms: false,
         ranges: None,
         report_runs: 1,
         threads: 1,

@@ -1,16 +1,19 @@
 //! `mlctl convert` and `mlctl quantize`.
 
 use super::pictures::PictureArgs;
-use super::render::{Align, difference, size, table, thousands};
+use super::render::{Align, LossPlot, PlotFormat, difference, size, table, thousands};
 use super::{Global, usage_error};
+use crate::commands::Outcome;
 use crate::commands::convert::{ConvertOptions, ConvertReport, EndLayout, convert};
 use crate::commands::quantize::{IntegerFlags, Quantized};
 use crate::compare::Accuracy;
+use crate::format::atomic;
 use crate::ops::ActivationType;
-use crate::quantize::{EndType, LayerLoss, RangeMethod, Scheme, WeightReport};
+use crate::quantize::{EndType, LayerLoss, RangeMethod, Scheme, Slowdown, WeightReport};
 use anyhow::{Context, Result};
 use clap::Args;
 use regex_lite::Regex;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Convert a model to .tflite and check the result against the original
@@ -112,6 +115,18 @@ struct IntegerArgs {
     /// otherwise the error's share of the outputs' power
     #[arg(long, value_name = "P%", value_parser = percent)]
     max_drop: Option<f64>,
+    /// Draw what each layer loses, and the values of the worst beside where they are clipped
+    #[arg(long, value_name = "OUT.svg|png", value_parser = picture)]
+    plot: Option<PathBuf>,
+}
+
+/// A path whose extension says a format that plots have.
+fn picture(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match PlotFormat::of(&path) {
+        Some(_) => Ok(path),
+        None => Err("a plot is .svg or .png".into()),
+    }
 }
 
 /// `0.5%` or `0.005`.
@@ -190,6 +205,9 @@ impl OutputArgs {
             integers: self.integers.flags(global),
         };
         let outcome = convert(&options, &global.progress()).context("converting")?;
+        if let Outcome::Done(report) = &outcome {
+            draw(report).context("converting")?;
+        }
         global.finish(outcome, |report| text(report, global))
     }
 }
@@ -207,6 +225,7 @@ impl IntegerArgs {
             ("--no-bias-correction", self.no_bias_correction),
             ("--io", self.io.is_some()),
             ("--max-drop", self.max_drop.is_some()),
+            ("--plot", self.plot.is_some()),
         ];
         let of_weights =
             [("--per-tensor", self.per_tensor), ("--keep-float", !self.keep_float.is_empty())];
@@ -222,6 +241,9 @@ impl IntegerArgs {
         }
         if let (None, None, Some(flag)) = (activations, weights, given(&of_weights)) {
             return Err(format!("{flag} goes with the integer schemes; {found}"));
+        }
+        if self.plot.is_some() && self.ranges.is_some() && self.calibrate.is_empty() {
+            return Err("--plot draws what samples show: give --calibrate too".into());
         }
         match (activations, self.io) {
             (Some(ActivationType::Int8), Some(EndName::Int16)) => {
@@ -253,9 +275,40 @@ impl IntegerArgs {
             no_bias_correction: self.no_bias_correction,
             keep_float: self.keep_float.clone(),
             max_drop: self.max_drop,
+            plot: self.plot.clone(),
             threads: global.threads(),
         }
     }
+}
+
+/// Draws the plot that was asked for.
+fn draw(report: &ConvertReport) -> Result<()> {
+    let (Some(path), Some(Quantized { samples, report: quantized, .. })) =
+        (&report.plot, &report.quantization)
+    else {
+        return Ok(());
+    };
+    let name = report.out.file_stem().unwrap_or_default().to_string_lossy();
+    let outputs = report.verification.iter().flat_map(|v| &v.outputs);
+    let worst = outputs.filter_map(|output| output.sqnr_db).reduce(f64::min);
+    let of_outputs = worst.map_or(String::new(), |db| format!(" · outputs {db:.1} dB"));
+    let plot = LossPlot {
+        title: format!("{name}: what each layer loses"),
+        subtitle: format!(
+            "{} · ranges by {} on {samples}{of_outputs} · {} → {}",
+            report.scheme,
+            quantized.method,
+            size(report.source_bytes),
+            size(report.bytes)
+        ),
+        layers: &quantized.layers,
+        kept_float: quantized.budget.as_ref().map_or(&[], |b| b.kept_float.as_slice()),
+        histograms: &quantized.histograms,
+    };
+    let format = PlotFormat::of(path).context("a plot is .svg or .png")?;
+    let bytes = plot.draw(format)?;
+    let written: std::io::Result<()> = atomic::write_file(path, |file| file.write_all(&bytes));
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn text(report: &ConvertReport, global: &Global) -> String {
@@ -287,6 +340,9 @@ fn text(report: &ConvertReport, global: &Global) -> String {
     if let Some(quantized) = &report.quantization {
         text += &quantization(quantized, global);
     }
+    if !global.quiet {
+        text += &slowdowns(&report.slowdowns);
+    }
     if let Some(v) = &report.verification {
         for output in &v.outputs {
             let classes = match (output.same_class, output.rows) {
@@ -310,6 +366,9 @@ fn text(report: &ConvertReport, global: &Global) -> String {
             text += &accuracy_text(&accuracy, report.scheme);
         }
     }
+    if let (Some(plot), true) = (&report.plot, holds && within_budget) {
+        text += &format!("drew {}\n", plot.display());
+    }
     text += &match holds {
         true if !within_budget => format!(
             "no choice of layers keeps within --max-drop: {} was not written\n",
@@ -329,6 +388,22 @@ fn text(report: &ConvertReport, global: &Global) -> String {
         ),
     };
     text
+}
+
+/// A line a cause.
+fn slowdowns(slowdowns: &[Slowdown]) -> String {
+    let line = |slowdown: &Slowdown| {
+        let ops: Vec<String> =
+            slowdown.ops.iter().take(4).map(|(op, count)| format!("{count} {op}")).collect();
+        let more = if slowdown.ops.len() > ops.len() { ", …" } else { "" };
+        let ops = match ops.is_empty() {
+            true => String::new(),
+            false => format!("{}{more}: ", ops.join(", ")),
+        };
+        let remedy = slowdown.remedy.as_ref().map_or(String::new(), |r| format!(" ({r})"));
+        format!("not accelerated: {ops}{}{remedy}\n", slowdown.cause)
+    };
+    slowdowns.iter().map(line).collect()
 }
 
 /// `accuracy: 92.60 % before, 92.40 % as int8 (500 labelled samples): 0.20 points lost`.

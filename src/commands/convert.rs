@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::passes::MovedEnd;
 use crate::progress::Progress;
-use crate::quantize::{Float16Plan, Scheme, WeightReport};
+use crate::quantize::{Float16Plan, Scheme, Slowdown, WeightReport, slowdowns};
 use crate::write::{Description, write_tflite};
 use crate::{lower, passes, read};
 use anyhow::{Context, Result, ensure};
@@ -84,6 +84,11 @@ pub struct ConvertReport {
     /// Of a scheme that leaves activations float32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<WeightReport>,
+    /// Of a scheme with integer activations: which ops run slower than the rest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slowdowns: Vec<Slowdown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plot: Option<PathBuf>,
     pub verification: Option<Verification>,
 }
 
@@ -139,6 +144,11 @@ pub fn convert(
         out.display()
     );
     ensure!(!out.is_dir(), "{} is a folder; give -o a file name", out.display());
+    if let Some(plot) = &options.integers.plot {
+        let folder = plot.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let is_there = !plot.is_dir() && folder.is_none_or(Path::is_dir);
+        ensure!(is_there, "--plot {}: no file can be written there", plot.display());
+    }
     let extension = out.extension().and_then(|e| e.to_str()).unwrap_or_default();
     ensure!(
         !OTHER_FORMATS.contains(&extension.to_ascii_lowercase().as_str()),
@@ -231,6 +241,7 @@ pub fn convert(
     let (inputs, outputs) = (mappings(true), mappings(false));
     let ops = op_counts(&graph);
     let transposes = graph.subgraphs.iter().map(passes::transpose_count).sum();
+    let slowdowns = if quantization.is_some() { slowdowns(&graph) } else { vec![] };
     let budget = quantization.as_ref().and_then(|q: &Quantized| q.report.budget.as_ref());
     let within_budget = budget.is_none_or(|budget| budget.holds);
     let ranges = options.integers.save_ranges.as_deref();
@@ -276,6 +287,8 @@ pub fn convert(
         carried,
         quantization,
         weights,
+        slowdowns,
+        plot: options.integers.plot.clone(),
         verification,
     };
     Ok(if holds { Outcome::Done(report) } else { Outcome::CheckFailed(report) })

@@ -235,7 +235,11 @@ pub(super) fn from_npy(path: &Path, ports: &[Port]) -> Result<Feed> {
     Ok(Feed { tensors: vec![with_batch_axis(tensor, port).with_context(at)?], ..Feed::default() })
 }
 
-pub(super) fn from_npz(path: &Path, ports: &[Port]) -> Result<Feed> {
+/// The arrays of the inputs as the file has them, and one of labels.
+pub(super) fn npz_arrays(
+    path: &Path,
+    ports: &[Port],
+) -> Result<(Vec<Tensor>, Option<(String, npy::Array)>)> {
     let at = || path.display().to_string();
     let mut arrays = npy::read_npz(&read_file(path)?).with_context(at)?;
     let wanted: Vec<&str> = ports.iter().map(|p| p.name.as_str()).collect();
@@ -258,21 +262,36 @@ pub(super) fn from_npz(path: &Path, ports: &[Port]) -> Result<Feed> {
         })?;
         let tensor = as_port_takes(array, port);
         let tensor = tensor.with_context(|| format!("{}: array '{}'", at(), port.name))?;
-        tensors.push(with_batch_axis(tensor, port).with_context(at)?);
+        tensors.push(tensor);
+    }
+    Ok((tensors, labels))
+}
+
+pub(super) fn from_npz(path: &Path, ports: &[Port]) -> Result<Feed> {
+    let (arrays, labels) = npz_arrays(path, ports)?;
+    let mut tensors = vec![];
+    for (array, port) in arrays.into_iter().zip(ports) {
+        let tensor = with_batch_axis(array, port);
+        tensors.push(tensor.with_context(|| path.display().to_string())?);
     }
     let rows = tensors.first().and_then(|t| t.shape().first().copied());
-    let classes = match labels {
-        Some((name, array)) => {
-            let classes = whole_numbers(&array, rows);
-            Some(classes.with_context(|| format!("{}: array '{name}'", at()))?)
-        }
-        None => None,
-    };
+    let classes = classes_of(path, labels, rows)?;
     Ok(Feed { tensors, classes, ..Feed::default() })
 }
 
 /// Arrays of an `.npz`, and columns of a CSV file, that hold the rows' classes.
 const LABELS: [&str; 3] = ["labels", "label", "class"];
+
+/// What an array of labels says of as many `rows`.
+pub(super) fn classes_of(
+    path: &Path,
+    labels: Option<(String, npy::Array)>,
+    rows: Option<usize>,
+) -> Result<Option<RowClasses>> {
+    let Some((name, array)) = labels else { return Ok(None) };
+    let classes = whole_numbers(&array, rows);
+    classes.map(Some).with_context(|| format!("{}: array '{name}'", path.display()))
+}
 
 fn whole_numbers(array: &npy::Array, rows: Option<usize>) -> Result<RowClasses> {
     let is_list = matches!(array.shape.as_slice(), [_] | [_, 1]);

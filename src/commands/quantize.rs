@@ -37,6 +37,8 @@ pub struct IntegerFlags {
     pub no_bias_correction: bool,
     pub keep_float: Vec<Regex>,
     pub max_drop: Option<f64>,
+    /// Where a picture of what layers lose will go; it is drawn elsewhere, from what the report then holds.
+    pub plot: Option<PathBuf>,
     pub threads: usize,
 }
 
@@ -114,6 +116,7 @@ pub fn quantize(
         bias_correction: !flags.no_bias_correction,
         keep_float: flags.keep_float.clone(),
         max_drop: flags.max_drop,
+        histograms: flags.plot.is_some(),
         ranges: None,
         report_runs: REPORT_RUNS,
         threads: flags.threads,
@@ -129,7 +132,7 @@ pub fn quantize(
     }
     ensure!(!is_quantized(graph), "the model is quantized already; start from the float model");
     let most = if flags.samples == 0 { DEFAULT_SAMPLES } else { flags.samples };
-    let row = bytes_of_row(graph)?.max(1);
+    let row = bytes_of_row(graph).max(1);
     let samples = match (&flags.ranges, flags.calibrate.is_empty()) {
         (Some(_), true) => None,
         _ => {
@@ -170,13 +173,13 @@ pub fn quantize_weights_only(
     quantize_weights(graph, &WeightOptions { scheme: weights, per_tensor, keep_float })
 }
 
-/// Of the values that the graph makes of one row.
-fn bytes_of_row(graph: &Model) -> Result<usize> {
-    let shapes = shapes_of_one_row(graph)?;
+/// Of the values that the graph makes of one row; as many as a run may make where that cannot be told.
+fn bytes_of_row(graph: &Model) -> usize {
+    let Ok(shapes) = shapes_of_one_row(graph) else { return BYTES_PER_RUN };
     let count = |shape: &Vec<Option<usize>>| -> usize {
         shape.iter().map(|d| d.unwrap_or(1)).fold(1, usize::saturating_mul)
     };
     let variables = graph.main().tensors.iter().zip(&shapes).filter(|(t, _)| t.data.is_none());
     let values: usize = variables.map(|(_, shape)| count(shape)).fold(0, usize::saturating_add);
-    Ok(values.saturating_mul(4))
+    values.saturating_mul(4)
 }

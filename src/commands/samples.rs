@@ -1,8 +1,8 @@
 //! What a model is calibrated on: pictures, digits or arrays, one run's worth at a time.
 
 use super::inputs::{
-    Classes, Feed, Given, Kind, adjusted, from_csv, from_npy, from_npz, idx_classes, kind,
-    only_real_input, takes_pictures,
+    Classes, Feed, Given, Kind, adjusted, classes_of, from_csv, from_npy, from_npz, idx_classes,
+    kind, npz_arrays, only_real_input, takes_pictures,
 };
 use crate::compare::Samples;
 use crate::data::classes::RowClasses;
@@ -11,7 +11,7 @@ use crate::data::picture_folders::list_pictures;
 use crate::data::preprocessing::Preprocessing;
 use crate::data::{image, mnist};
 use crate::format::{idx, mmap};
-use crate::graph::{Dim, ElementType};
+use crate::graph::{Dim, ElementType, shape_text};
 use crate::runtime::{Port, Tensor, f32_values};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
@@ -43,6 +43,12 @@ enum Source {
     },
     /// One tensor an input; the first axis is rows.
     Arrays(Vec<Tensor>),
+    /// One tensor an input; those that have an axis more than the input have samples along it, the others are every
+    /// sample's.
+    Singles {
+        tensors: Vec<Tensor>,
+        ranks: Vec<usize>,
+    },
 }
 
 /// So few say little about the values there will be.
@@ -85,7 +91,10 @@ impl SampleSet {
             }
             [one] => match kind(one) {
                 Kind::Npy => arrays(from_npy(one, ports)?, one, &mut labels)?,
-                Kind::Npz => arrays(from_npz(one, ports)?, one, &mut labels)?,
+                Kind::Npz => match singles(one, ports, &mut labels)? {
+                    Some(singles) => singles,
+                    None => arrays(from_npz(one, ports)?, one, &mut labels)?,
+                },
                 Kind::Csv => arrays(from_csv(one, ports)?, one, &mut labels)?,
                 Kind::Idx => idx_pixels(one, ports, record, &mut labels, &mut notes)?,
                 Kind::Pictures => match images_of(one, false) {
@@ -110,6 +119,8 @@ impl SampleSet {
         let taken = most.min(rows);
         let chosen: Vec<usize> = (0..taken).map(|k| k * rows / taken).collect();
         let fixed = ports.iter().find_map(|p| p.shape.first().and_then(Dim::known));
+        let is_single = matches!(source, Source::Singles { .. });
+        let fixed = if is_single { Some(1) } else { fixed };
         let per_run = fixed.unwrap_or(per_run).max(1);
         let runs: Vec<Vec<usize>> = match fixed {
             Some(_) => chosen.chunks_exact(per_run).map(<[usize]>::to_vec).collect(),
@@ -127,7 +138,8 @@ impl SampleSet {
                 if used == 1 { "sample" } else { "samples" }
             ));
         }
-        if let (Source::Arrays(tensors), [file]) = (&source, data) {
+        if let (Source::Arrays(tensors) | Source::Singles { tensors, .. }, [file]) = (&source, data)
+        {
             check_arrays(tensors, ports, record, &mut notes)
                 .with_context(|| file.display().to_string())?;
         }
@@ -170,6 +182,18 @@ impl Samples for SampleSet {
                 Ok(vec![Tensor::from_shape(&record.shape(rows.len()), &values)?])
             }
             Source::Arrays(tensors) => tensors.iter().map(|t| rows_of(t, rows)).collect(),
+            Source::Singles { tensors, ranks } => {
+                let row = *rows.first().context("no such sample")?;
+                let single = |(tensor, rank): (&Tensor, &usize)| match tensor.rank() == *rank {
+                    true => Ok(tensor.clone()),
+                    false => {
+                        let mut one = tensor.slice(0, row, row + 1)?;
+                        one.remove_axis(0)?;
+                        Ok(one)
+                    }
+                };
+                tensors.iter().zip(ranks).map(single).collect()
+            }
         }
     }
 
@@ -262,6 +286,50 @@ fn arrays(feed: Feed, path: &Path, labels: &mut Option<RowClasses>) -> Result<Op
     ensure!(rows.iter().all(|&n| n == first), "{}: the arrays have {rows:?} rows", at());
     ensure!(first > 0, "{} holds no samples", at());
     Ok((Source::Arrays(feed.tensors), first, format!("{first} samples ({})", at())))
+}
+
+/// Arrays of a model whose inputs do not have their rows in common, or that are given with an axis of samples before
+/// their own; `None` where they are rows.
+fn singles(path: &Path, ports: &[Port], labels: &mut Option<RowClasses>) -> Result<Option<Opened>> {
+    let at = || path.display().to_string();
+    let (tensors, classes) = npz_arrays(path, ports)?;
+    let named = || tensors.iter().zip(ports);
+    let has_samples = |(tensor, port): &(&Tensor, &Port)| tensor.rank() == port.shape.len() + 1;
+    let first = |tensor: &Tensor| tensor.shape().first().copied();
+    let known = || ports.iter().filter_map(|port| port.shape.first().and_then(Dim::known));
+    let share_rows = ports.iter().all(|port| !port.shape.is_empty())
+        && known().all(|n| Some(n) == known().next())
+        && (ports.len() == 1
+            || tensors.iter().all(|t| first(t) == tensors.first().and_then(first)));
+    if share_rows && !named().any(|pair| has_samples(&pair)) {
+        return Ok(None);
+    }
+    for pair in named() {
+        let (tensor, port) = pair;
+        let own = &tensor.shape()[usize::from(has_samples(&pair))..];
+        let fits = port.shape.iter().zip(own).all(|(d, n)| d.known().is_none_or(|d| d == *n));
+        ensure!(
+            fits && own.len() == port.shape.len() && !tensor.shape().contains(&0),
+            "{}: array '{}' has the shape {:?}; give {} for one sample or for all, or an axis of samples before that: \
+             the inputs have no rows in common, and each sample runs by itself",
+            at(),
+            port.name,
+            tensor.shape(),
+            shape_text(&port.shape)
+        );
+    }
+    let mut counts = named().filter(has_samples).filter_map(|(tensor, _)| first(tensor));
+    let count = counts.next().unwrap_or(1);
+    ensure!(
+        counts.all(|n| n == count),
+        "{}: the arrays have different numbers of samples: {:?}",
+        at(),
+        named().filter(has_samples).filter_map(|(t, _)| first(t)).collect::<Vec<_>>()
+    );
+    *labels = classes_of(path, classes, Some(count))?;
+    let ranks = ports.iter().map(|port| port.shape.len()).collect();
+    let what = format!("{count} sample{} ({})", if count == 1 { "" } else { "s" }, at());
+    Ok(Some((Source::Singles { tensors, ranks }, count, what)))
 }
 
 fn check_arrays(

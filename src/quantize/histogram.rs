@@ -78,6 +78,14 @@ pub struct Bin {
     pub count: u64,
 }
 
+/// A bin's reach, `low` and `high` included.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    pub low: f32,
+    pub high: f32,
+    pub count: u64,
+}
+
 impl Default for Histogram {
     fn default() -> Histogram {
         Histogram {
@@ -145,6 +153,25 @@ impl Histogram {
         (self.min <= self.max).then_some(Range { min: self.min, max: self.max })
     }
 
+    /// How far the bins reach that are not empty; not beyond the range. Zeros are by themselves.
+    pub fn spans(&self) -> Vec<Span> {
+        let mut spans = vec![];
+        for (place, page) in self.pages.iter().enumerate() {
+            let Some(page) = page else { continue };
+            for (fraction, &count) in page.iter().enumerate().filter(|(_, count)| **count > 0) {
+                let bits = ((place << 7 | fraction) << 16) as u32;
+                let (near, far) = match bits & 0x7fff_ffff {
+                    0 => (0.0, 0.0),
+                    _ => (f32::from_bits(bits), f32::from_bits(bits | 0xffff)),
+                };
+                let [low, high] =
+                    [near.min(far), near.max(far)].map(|v| v.clamp(self.min, self.max));
+                spans.push(Span { low, high, count });
+            }
+        }
+        spans
+    }
+
     /// The bins that are not empty, by rising value; a bin's middle is not beyond the range.
     pub fn bins(&self) -> Vec<Bin> {
         let mut bins = vec![];
@@ -180,6 +207,11 @@ mod tests {
             let near = |b: &Bin| (b.value - value).abs() <= value.abs() / 128.0;
             assert!(bins.iter().any(near), "{value}");
         }
+        for value in [0.0f32, 1.0, 1.001, -3.5, 1e30, -1e-30] {
+            let holds = |span: &Span| (span.low..=span.high).contains(&value);
+            assert!(whole.spans().iter().any(holds), "{value}");
+        }
+        assert!(whole.spans().iter().all(|s| s.low <= s.high && s.low >= -3.5 && s.high <= 1e30));
         let (mut a, mut b) = (Histogram::default(), Histogram::default());
         a.add(&values[..4], &mut counts);
         b.add(&values[4..], &mut counts);

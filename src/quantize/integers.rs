@@ -5,6 +5,7 @@ use super::budget::{BudgetReport, keep_within};
 use super::calibrate::Calibration;
 use super::equalize::{Factors, equalize, equalize_by};
 use super::keep_float::{check_names, keeps};
+use super::layer_histogram::LayerHistogram;
 use super::layers::{LayerLoss, is_quantized, layer_losses};
 use super::plan::{IntegerPlan, Place};
 use super::ranges::{ChosenRange, RangeMethod};
@@ -35,6 +36,8 @@ pub struct IntegerOptions {
     pub max_drop: Option<f64>,
     /// Ranges of an earlier calibration, in place of samples.
     pub ranges: Option<SavedRanges>,
+    /// Keep what the values of the worst layers are like.
+    pub histograms: bool,
     /// Runs that the layers are compared on.
     pub report_runs: usize,
     pub threads: usize,
@@ -62,6 +65,9 @@ pub struct IntegerReport {
     pub float_layers: Vec<FloatLayer>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetReport>,
+    /// Of the worst layers, where they were asked for.
+    #[serde(skip)]
+    pub histograms: Vec<LayerHistogram>,
     #[serde(skip)]
     pub ranges: SavedRanges,
 }
@@ -75,6 +81,8 @@ pub struct FloatLayer {
 
 /// Runs that tell the sizes of channels.
 const EQUALIZING_RUNS: usize = 32;
+/// Layers whose histograms are kept.
+const WORST_HISTOGRAMS: usize = 6;
 /// Runs that a budget is measured on.
 const BUDGET_RUNS: usize = 64;
 
@@ -102,6 +110,7 @@ pub fn quantize_to_integers(
     };
     let graph = model.main();
     let mut channel_means = HashMap::new();
+    let mut seen_values = HashMap::new();
     let (chosen, method) = match (&options.ranges, samples) {
         (Some(saved), _) => {
             let of = |t: &crate::graph::Tensor| saved.tensors.get(&t.name).copied();
@@ -117,12 +126,13 @@ pub fn quantize_to_integers(
             (chosen, saved.method.clone())
         }
         (None, Some(samples)) => {
-            let histograms = options.method.needs_histogram();
+            let histograms = options.method.needs_histogram() || options.histograms;
             let seen = Calibration::run(model, samples, histograms, options.threads, progress)?;
             let chosen = seen.choose(model, options.method, 256);
             if options.bias_correction {
                 channel_means = seen.channel_means;
             }
+            seen_values = seen.seen;
             (chosen, options.method.to_string())
         }
         (None, None) => anyhow::bail!("neither samples nor saved ranges were given"),
@@ -158,6 +168,12 @@ pub fn quantize_to_integers(
         }
         _ => vec![],
     };
+    let worst = if options.histograms { layers.as_slice() } else { &[] };
+    let histograms = worst.iter().filter_map(|layer| {
+        let result = graph.nodes[layer.node].outputs.iter().find_map(|t| seen_values.get(t))?;
+        LayerHistogram::new(layer, &result.histogram)
+    });
+    let histograms = histograms.take(WORST_HISTOGRAMS).collect();
     let mut budget = None;
     if let Some(allowed) = options.max_drop {
         let samples = samples.context("--max-drop measures on samples: give --calibrate too")?;
@@ -186,6 +202,7 @@ pub fn quantize_to_integers(
         layers,
         float_layers: float_layers(model, &plan),
         budget,
+        histograms,
     };
     *model = quantized;
     Ok(report)

@@ -59,6 +59,7 @@ impl IntegerPlan {
                 _ => place(graph, node, ranges, activations),
             })
             .collect();
+        keep_indices_float(graph, &mut nodes);
         if ends == EndType::Float32 {
             keep_last_fixed_float(graph, &mut nodes);
         }
@@ -183,6 +184,55 @@ fn constant_range(graph: &Subgraph, node: &Node) -> Option<Range> {
     let constants = node.inputs.iter().flatten().filter_map(|&t| graph.tensors[t].f32_values());
     let held = |v: &f32| v.is_finite() && v.abs() < INFINITE_PADDING;
     Range::of(constants.flatten().filter(held))
+}
+
+/// What indices and boxes are computed from stays float32, and so does what is computed of nothing else: a step of an
+/// integer coordinate is many pixels. Layers with weights are left as they are.
+fn keep_indices_float(graph: &Subgraph, nodes: &mut [Place]) {
+    let stays = |place: &Place| match place {
+        Place::Integer(QuantRule::Weighted { .. }) => false,
+        Place::Integer(_) => true,
+        Place::Float(_) | Place::Untouched => false,
+    };
+    let is_computed = |&&tensor: &&TensorId| graph.tensors[tensor].data.is_none();
+    // conditions and indices on the way too
+    let mut exact: HashSet<TensorId> = HashSet::new();
+    for (node, place) in graph.nodes.iter().zip(nodes.iter_mut()).rev() {
+        let makes_exact = node.outputs.iter().any(|tensor| exact.contains(tensor));
+        if makes_exact && stays(place) {
+            *place = Place::Float("indices or boxes are computed from it".into());
+        }
+        let passes_on = makes_exact && !matches!(place, Place::Integer(_));
+        if passes_on || chooses_by_value(graph, node) {
+            exact.extend(node.inputs.iter().flatten().filter(is_computed));
+        }
+    }
+    let mut kept: HashSet<TensorId> = HashSet::new();
+    for (node, place) in graph.nodes.iter().zip(nodes.iter_mut()) {
+        let mut operands = float_operands(graph, node).peekable();
+        let of_kept_alone = operands.peek().is_some() && operands.all(|t| kept.contains(&t));
+        if of_kept_alone && stays(place) {
+            *place = Place::Float("it is computed from indices or boxes alone".into());
+        }
+        let is_kept = matches!(place, Place::Float(_))
+            && (of_kept_alone || node.outputs.iter().any(|tensor| exact.contains(tensor)));
+        if is_kept {
+            kept.extend(float_results(graph, node));
+        }
+    }
+}
+
+/// Whether integers that pick something out come from the floats of a node.
+fn chooses_by_value(graph: &Subgraph, node: &Node) -> bool {
+    let is_integer = |&tensor: &TensorId| {
+        !matches!(
+            graph.tensors[tensor].element,
+            ElementType::F32 | ElementType::F16 | ElementType::Bool | ElementType::String
+        )
+    };
+    let makes_integers = node.outputs.iter().any(is_integer);
+    matches!(node.op, LiteOp::NonMaxSuppression)
+        || matches!(node.op, LiteOp::Cast) && makes_integers
 }
 
 /// A probability that leaves the file as float32 is computed in float32: in int8 its steps are 1/256, which is more

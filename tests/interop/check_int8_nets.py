@@ -30,6 +30,7 @@ from peers import Interpreter, OpResolverType, silent_stderr
 from PIL import Image
 from readme import write_block
 from report import Report, at_most, equal
+from xnnpack_nodes import left_on_bytes
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "peers"))
 sys.path.append(str(FIXTURES))
@@ -46,7 +47,9 @@ LONG = {"bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50
 SAME_BYTES = {"blazeface_front", "pnet", "squeezenet"}
 SAMPLES, TESTS = 64, 6
 SMALL = """activations average_pool batch_matmul batch_norm concat_split conv_depthwise conv_relu_pool conv_transpose dense depth_to_space einsum
-gather_nd layer_norm pad reduce resize resize_cubic slice tile_expand transpose_reshape where""".split()
+gather_nd grid_sample grid_sample_cubic layer_norm pad reduce resize resize_cubic slice tile_expand transpose_reshape where""".split()
+# XNNPACK has kernels for these, but not for all scales, sizes and strides.
+BY_PARAMETERS = {"ADD", "SUB", "SLICE", "MAX_POOL_2D", "RESHAPE", "CONCATENATION"}
 DIGIT_BYTES = 85_500
 DIGIT_CHANGE = 0.031  # of a probability
 POINTS_LOST = {"mnist": 0.1, "lenet_mnist": 0.2}
@@ -378,12 +381,22 @@ def check_small_graphs(report, quantizer, litert):
         random = np.random.default_rng(1)
         inputs = {i.name: random.standard_normal([d if isinstance(d, int) else 16 for d in i.shape]).astype(np.float32) for i in session.get_inputs()}
         expected = dict(zip([o.name for o in session.get_outputs()], session.run(None, inputs)))
+        ranges = quantizer.folder / f"{name}.json"
 
         def worst():
-            path, _ = quantizer.convert(model, "--calibrate", quantizer.arrays(inputs))
+            path, _ = quantizer.convert(model, "--calibrate", quantizer.arrays(inputs), "--save-ranges", ranges)
             return min(sqnr(expected, litert.outputs(path, inputs, xnnpack)) for xnnpack in (True, False))
 
         report.check(f"small graph {name}: SQNR in LiteRT, dB", worst, at_least(30))
+        report.check(f"small graph {name}: ops that XNNPACK leaves", lambda: wrongly_listed(*quantizer.convert(model, "--ranges", ranges, "--io", "int8")), equal({}))
+
+
+def wrongly_listed(path, said):
+    """What the report says of XNNPACK and LiteRT does not do, or the other way: {op: (said, left)}."""
+    listed = {op: count for cause in said.get("slowdowns", []) if "XNNPACK" in cause["cause"] for op, count in cause["ops"]}
+    left = left_on_bytes(path)
+    both = {op: (listed.get(op, 0), left[op]) for op in listed.keys() | left.keys()}
+    return {op: counts for op, counts in both.items() if counts[0] != counts[1] and not (op in BY_PARAMETERS and counts[0] == 0)}
 
 
 def main():

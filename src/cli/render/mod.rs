@@ -1,9 +1,11 @@
 //! What people see: tables, sizes, progress bars.
 
 mod bars;
+mod plot;
 mod table;
 
 pub use bars::Bars;
+pub use plot::{LossPlot, PlotFormat};
 pub use table::{Align, table};
 
 use std::io::{self, Write};

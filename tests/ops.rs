@@ -211,6 +211,15 @@ fn binary_cases(cases: &mut Vec<Case>) {
         (" broadcast in five axes", &[2, 3, 2, 4, 5], &[2, 1, 2, 1, 5]),
         (" broadcast in six axes", &[2, 3, 2, 2, 4, 5], &[2, 1, 2, 1, 4, 1]),
     ];
+    // a quotient that is rounded before it is floored leaves the divisor instead of nothing
+    let divisors = [0.947_080_97_f32, -0.703_735_23, 0.041_325_98, 3.3].map(f64::from);
+    let vector = |values: [f64; 4]| Nd { shape: vec![1, 4], values: values.to_vec() };
+    let op = LiteOp::Binary { op: BinaryOp::FloorMod, activation: Activation::None };
+    for times in [1.0, 2.0, -4.0] {
+        let operands = vec![Given(vector(divisors.map(|d| d * times))), Given(vector(divisors))];
+        let name = format!("FLOOR_MOD of {times} times the divisor");
+        add(cases, &name, op.clone(), operands, vector([0.0; 4]));
+    }
     for op in BinaryOp::ALL.into_iter().take(10) {
         let (low, high) = match op {
             BinaryOp::Div | BinaryOp::Pow => (0.3, 3.0),

@@ -294,12 +294,6 @@ pub fn raise(ctx: &mut RaiseContext, node: &Node) -> Result<()> {
             let whole = ctx.wire(name, math::sub(), &[x, rest])?;
             ctx.wire(name, math::div(), &[whole, y])?
         }
-        BinaryOp::FloorMod if ctx.model.outlet_fact(x)?.datum_type.is_float() => {
-            let quotient = ctx.wire(name, math::div(), &[x, y])?;
-            let whole = ctx.wire(name, math::floor(), &[quotient])?;
-            let product = ctx.wire(name, math::mul(), &[whole, y])?;
-            ctx.wire(name, math::sub(), &[x, product])?
-        }
         BinaryOp::FloorMod => floor_mod(ctx, name, x, y)?,
         BinaryOp::LogicalAnd => ctx.wire(name, logic::and(), &[x, y])?,
         BinaryOp::LogicalOr => ctx.wire(name, logic::or(), &[x, y])?,

@@ -1,8 +1,11 @@
 //! tract's optimizer, with care for constants that lie in files and for memory.
 
 use super::mapped::MappedConst;
+use super::ops::einsum::EinSum;
+use super::typed_ops::SameSizes;
 use super::*;
 use crate::format::mmap;
+use std::collections::BTreeMap;
 use tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
 
 /// Brings a graph to its few plain operators, as tract's own `declutter`.
@@ -22,7 +25,11 @@ pub fn declutter_to_lower(model: &mut TypedModel) -> TractResult<()> {
 }
 
 /// Chooses kernels and packs constants for them, as tract's own `optimize`, but a part at a time.
+///
+/// # Errors
+/// The operands of a product do not fit each other.
 pub fn optimize(model: &mut TypedModel) -> TractResult<()> {
+    check_products(model)?;
     let mut optimizer = Optimizer::codegen();
     for pass in &mut optimizer.passes {
         if format!("{pass:?}").starts_with("PropConst") {
@@ -123,6 +130,50 @@ impl TypedPass for ReshapeMappedConstants {
 
 /// Bytes of constants.
 const PART: usize = 8 << 20;
+
+/// What tract's products do not look at: whether their operands have the same size along an axis that they share.
+/// Where it is not known yet, every run looks.
+fn check_products(model: &mut TypedModel) -> TractResult<()> {
+    for id in 0..model.nodes.len() {
+        let node = &model.nodes[id];
+        let Some(product) = node.op_as::<EinSum>() else { continue };
+        let facts = model.node_input_facts(id)?;
+        let mut unknown: BTreeMap<(usize, usize), TVec<(usize, usize)>> = BTreeMap::new();
+        for axis in product.axes.iter_all_axes() {
+            let sizes = axis.inputs.iter().enumerate();
+            let sizes = sizes.flat_map(|(input, axes)| axes.iter().map(move |&a| (input, a)));
+            let sizes = sizes.map(|(input, a)| (input, a, &facts[input].shape[a]));
+            let mut sizes = sizes.filter(|(.., size)| !size.is_one());
+            let Some((first, a, size)) = sizes.next() else { continue };
+            for (other, b, found) in sizes.filter(|(.., found)| *found != size) {
+                ensure!(
+                    size.as_i64().is_none() || found.as_i64().is_none(),
+                    "'{}' multiplies {:?} by {:?}",
+                    node.name,
+                    facts[first].shape,
+                    facts[other].shape
+                );
+                unknown.entry((first, other)).or_default().push((a, b));
+            }
+        }
+        drop(facts);
+        if unknown.is_empty() {
+            continue;
+        }
+        let mut patch = TypedModelPatch::default();
+        let taps = node.inputs.iter().map(|i| patch.tap_model(model, *i));
+        let mut inputs = taps.collect::<TractResult<TVec<OutletId>>>()?;
+        for (i, ((first, other), pairs)) in unknown.into_iter().enumerate() {
+            let name = format!("{}/sizes{i}", node.name);
+            let operands = [inputs[first], inputs[other]];
+            inputs[first] = patch.wire_node(name, SameSizes(pairs), &operands)?[0];
+        }
+        let wire = patch.wire_node(&node.name, product.clone(), &inputs)?[0];
+        patch.shunt_outside(model, id.into(), wire)?;
+        patch.apply(model)?;
+    }
+    Ok(())
+}
 
 /// Ends a turn of a pass once it has made some constants, so that those they replace are dropped before
 /// it goes on.

@@ -20,7 +20,7 @@ impl Body {
     pub(super) fn start(&self) -> TractResult<TypedSimpleState> {
         let plan = self.plan.get_or_init(|| {
             let mut model = (*self.model).clone();
-            let plan = model.optimize().and_then(|()| SimplePlan::new(model));
+            let plan = optimize::optimize(&mut model).and_then(|()| SimplePlan::new(model));
             plan.map_err(|e| format!("{e:#}"))
         });
         match plan {

@@ -33,7 +33,7 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('train', 'train', [CompletionResultType]::ParameterValue, 'Train a model and save it as a new version')
             [CompletionResult]::new('save', 'save', [CompletionResultType]::ParameterValue, 'Save a model as a further version directory')
-            [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Convert a model to .tflite and check the result against the original')
+            [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Convert a model to .tflite or a SavedModel and check the result against the original')
             [CompletionResult]::new('quantize', 'quantize', [CompletionResultType]::ParameterValue, 'Quantize a model (convert with a scheme)')
             [CompletionResult]::new('predict', 'predict', [CompletionResultType]::ParameterValue, 'Run a model on pictures, arrays or numbers')
             [CompletionResult]::new('run', 'run', [CompletionResultType]::ParameterValue, 'Run a model on pictures, arrays or numbers')
@@ -86,8 +86,9 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
         }
         'mlctl;convert' {
             [CompletionResult]::new('--quantize', '--quantize', [CompletionResultType]::ParameterName, 'Quantize: f16, w8, w4 (weights), dynamic (int8 weights, int8 products), int8, int16x8 (weights and activations, calibrated on samples)')
-            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'File to write [default: MODEL[-SCHEME].tflite, here]')
-            [CompletionResult]::new('--out', '--out', [CompletionResultType]::ParameterName, 'File to write [default: MODEL[-SCHEME].tflite, here]')
+            [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'What to write: a .tflite file, or a folder that TensorFlow loads')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'File, or new folder, to write [default: MODEL[-SCHEME].tflite or MODEL_saved_model, here]')
+            [CompletionResult]::new('--out', '--out', [CompletionResultType]::ParameterName, 'File, or new folder, to write [default: MODEL[-SCHEME].tflite or MODEL_saved_model, here]')
             [CompletionResult]::new('--labels', '--labels', [CompletionResultType]::ParameterName, 'Class names, one a line, for the file''s metadata [default: the model''s]')
             [CompletionResult]::new('--set', '--set', [CompletionResultType]::ParameterName, 'Fix a dimension that the model leaves open, by its name (may be repeated)')
             [CompletionResult]::new('--tolerance', '--tolerance', [CompletionResultType]::ParameterName, 'Largest allowed difference, relative to the output''s largest value [default: 1e-5, f16: 2e-2]')
@@ -107,6 +108,7 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             [CompletionResult]::new('--std', '--std', [CompletionResultType]::ParameterName, 'Divides after the mean was subtracted')
             [CompletionResult]::new('--input-layout', '--input-layout', [CompletionResultType]::ParameterName, 'Order of the model''s input axes')
             [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'Threads to use [default: all cores]')
+            [CompletionResult]::new('--frozen', '--frozen', [CompletionResultType]::ParameterName, 'SavedModel: the weights as constants of the graph, not as variables')
             [CompletionResult]::new('--no-verify', '--no-verify', [CompletionResultType]::ParameterName, 'Keep the file without running it')
             [CompletionResult]::new('--per-tensor', '--per-tensor', [CompletionResultType]::ParameterName, 'One scale for all weights of a layer, not one a channel')
             [CompletionResult]::new('--no-equalization', '--no-equalization', [CompletionResultType]::ParameterName, 'Leave the sizes of channels as they are; otherwise they are made alike between layers that follow each other')
@@ -124,8 +126,9 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
         }
         'mlctl;quantize' {
             [CompletionResult]::new('--scheme', '--scheme', [CompletionResultType]::ParameterName, 'f16, w8, w4: float16, int8, int4 weights; dynamic: int8 weights, int8 products; int8, int16x8: weights and activations, calibrated on samples')
-            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'File to write [default: MODEL[-SCHEME].tflite, here]')
-            [CompletionResult]::new('--out', '--out', [CompletionResultType]::ParameterName, 'File to write [default: MODEL[-SCHEME].tflite, here]')
+            [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'What to write: a .tflite file, or a folder that TensorFlow loads')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'File, or new folder, to write [default: MODEL[-SCHEME].tflite or MODEL_saved_model, here]')
+            [CompletionResult]::new('--out', '--out', [CompletionResultType]::ParameterName, 'File, or new folder, to write [default: MODEL[-SCHEME].tflite or MODEL_saved_model, here]')
             [CompletionResult]::new('--labels', '--labels', [CompletionResultType]::ParameterName, 'Class names, one a line, for the file''s metadata [default: the model''s]')
             [CompletionResult]::new('--set', '--set', [CompletionResultType]::ParameterName, 'Fix a dimension that the model leaves open, by its name (may be repeated)')
             [CompletionResult]::new('--tolerance', '--tolerance', [CompletionResultType]::ParameterName, 'Largest allowed difference, relative to the output''s largest value [default: 1e-5, f16: 2e-2]')
@@ -145,6 +148,7 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             [CompletionResult]::new('--std', '--std', [CompletionResultType]::ParameterName, 'Divides after the mean was subtracted')
             [CompletionResult]::new('--input-layout', '--input-layout', [CompletionResultType]::ParameterName, 'Order of the model''s input axes')
             [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'Threads to use [default: all cores]')
+            [CompletionResult]::new('--frozen', '--frozen', [CompletionResultType]::ParameterName, 'SavedModel: the weights as constants of the graph, not as variables')
             [CompletionResult]::new('--no-verify', '--no-verify', [CompletionResultType]::ParameterName, 'Keep the file without running it')
             [CompletionResult]::new('--per-tensor', '--per-tensor', [CompletionResultType]::ParameterName, 'One scale for all weights of a layer, not one a channel')
             [CompletionResult]::new('--no-equalization', '--no-equalization', [CompletionResultType]::ParameterName, 'Leave the sizes of channels as they are; otherwise they are made alike between layers that follow each other')
@@ -268,7 +272,7 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
         'mlctl;help' {
             [CompletionResult]::new('train', 'train', [CompletionResultType]::ParameterValue, 'Train a model and save it as a new version')
             [CompletionResult]::new('save', 'save', [CompletionResultType]::ParameterValue, 'Save a model as a further version directory')
-            [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Convert a model to .tflite and check the result against the original')
+            [CompletionResult]::new('convert', 'convert', [CompletionResultType]::ParameterValue, 'Convert a model to .tflite or a SavedModel and check the result against the original')
             [CompletionResult]::new('quantize', 'quantize', [CompletionResultType]::ParameterValue, 'Quantize a model (convert with a scheme)')
             [CompletionResult]::new('predict', 'predict', [CompletionResultType]::ParameterValue, 'Run a model on pictures, arrays or numbers')
             [CompletionResult]::new('inspect', 'inspect', [CompletionResultType]::ParameterValue, 'Show what is in a model: inputs, outputs, ops, sizes, metadata')

@@ -178,7 +178,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__convert)
-            opts="-o -q -v -h -V --quantize --out --labels --set --tolerance --layout --data --no-verify --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --plot --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
+            opts="-o -q -v -h -V --quantize --to --frozen --out --labels --set --tolerance --layout --data --no-verify --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --plot --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -186,6 +186,10 @@ _mlctl() {
             case "${prev}" in
                 --quantize)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -W "tflite saved-model" -- "${cur}"))
                     return 0
                     ;;
                 --out)
@@ -510,7 +514,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__quantize)
-            opts="-o -q -v -h -V --scheme --out --labels --set --tolerance --layout --data --no-verify --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --plot --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
+            opts="-o -q -v -h -V --scheme --to --frozen --out --labels --set --tolerance --layout --data --no-verify --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --plot --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -518,6 +522,10 @@ _mlctl() {
             case "${prev}" in
                 --scheme)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -W "tflite saved-model" -- "${cur}"))
                     return 0
                     ;;
                 --out)

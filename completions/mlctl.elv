@@ -30,7 +30,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --version 'Print version'
             cand train 'Train a model and save it as a new version'
             cand save 'Save a model as a further version directory'
-            cand convert 'Convert a model to .tflite and check the result against the original'
+            cand convert 'Convert a model to .tflite or a SavedModel and check the result against the original'
             cand quantize 'Quantize a model (convert with a scheme)'
             cand predict 'Run a model on pictures, arrays or numbers'
             cand run 'Run a model on pictures, arrays or numbers'
@@ -80,8 +80,9 @@ set edit:completion:arg-completer[mlctl] = {|@words|
         }
         &'mlctl;convert'= {
             cand --quantize 'Quantize: f16, w8, w4 (weights), dynamic (int8 weights, int8 products), int8, int16x8 (weights and activations, calibrated on samples)'
-            cand -o 'File to write [default: MODEL[-SCHEME].tflite, here]'
-            cand --out 'File to write [default: MODEL[-SCHEME].tflite, here]'
+            cand --to 'What to write: a .tflite file, or a folder that TensorFlow loads'
+            cand -o 'File, or new folder, to write [default: MODEL[-SCHEME].tflite or MODEL_saved_model, here]'
+            cand --out 'File, or new folder, to write [default: MODEL[-SCHEME].tflite or MODEL_saved_model, here]'
             cand --labels 'Class names, one a line, for the file''s metadata [default: the model''s]'
             cand --set 'Fix a dimension that the model leaves open, by its name (may be repeated)'
             cand --tolerance 'Largest allowed difference, relative to the output''s largest value [default: 1e-5, f16: 2e-2]'
@@ -101,6 +102,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --std 'Divides after the mean was subtracted'
             cand --input-layout 'Order of the model''s input axes'
             cand --threads 'Threads to use [default: all cores]'
+            cand --frozen 'SavedModel: the weights as constants of the graph, not as variables'
             cand --no-verify 'Keep the file without running it'
             cand --per-tensor 'One scale for all weights of a layer, not one a channel'
             cand --no-equalization 'Leave the sizes of channels as they are; otherwise they are made alike between layers that follow each other'
@@ -117,8 +119,9 @@ set edit:completion:arg-completer[mlctl] = {|@words|
         }
         &'mlctl;quantize'= {
             cand --scheme 'f16, w8, w4: float16, int8, int4 weights; dynamic: int8 weights, int8 products; int8, int16x8: weights and activations, calibrated on samples'
-            cand -o 'File to write [default: MODEL[-SCHEME].tflite, here]'
-            cand --out 'File to write [default: MODEL[-SCHEME].tflite, here]'
+            cand --to 'What to write: a .tflite file, or a folder that TensorFlow loads'
+            cand -o 'File, or new folder, to write [default: MODEL[-SCHEME].tflite or MODEL_saved_model, here]'
+            cand --out 'File, or new folder, to write [default: MODEL[-SCHEME].tflite or MODEL_saved_model, here]'
             cand --labels 'Class names, one a line, for the file''s metadata [default: the model''s]'
             cand --set 'Fix a dimension that the model leaves open, by its name (may be repeated)'
             cand --tolerance 'Largest allowed difference, relative to the output''s largest value [default: 1e-5, f16: 2e-2]'
@@ -138,6 +141,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --std 'Divides after the mean was subtracted'
             cand --input-layout 'Order of the model''s input axes'
             cand --threads 'Threads to use [default: all cores]'
+            cand --frozen 'SavedModel: the weights as constants of the graph, not as variables'
             cand --no-verify 'Keep the file without running it'
             cand --per-tensor 'One scale for all weights of a layer, not one a channel'
             cand --no-equalization 'Leave the sizes of channels as they are; otherwise they are made alike between layers that follow each other'
@@ -254,7 +258,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
         &'mlctl;help'= {
             cand train 'Train a model and save it as a new version'
             cand save 'Save a model as a further version directory'
-            cand convert 'Convert a model to .tflite and check the result against the original'
+            cand convert 'Convert a model to .tflite or a SavedModel and check the result against the original'
             cand quantize 'Quantize a model (convert with a scheme)'
             cand predict 'Run a model on pictures, arrays or numbers'
             cand inspect 'Show what is in a model: inputs, outputs, ops, sizes, metadata'

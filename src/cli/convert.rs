@@ -4,19 +4,23 @@ use super::pictures::PictureArgs;
 use super::render::{Align, LossPlot, PlotFormat, difference, size, table, thousands};
 use super::{Global, usage_error};
 use crate::commands::Outcome;
-use crate::commands::convert::{ConvertOptions, ConvertReport, EndLayout, convert};
+use crate::commands::convert::{
+    ConvertOptions, ConvertReport, EndLayout, PortMapping, Verification, convert,
+};
+use crate::commands::export::{ExportOptions, ExportTarget};
 use crate::commands::quantize::{IntegerFlags, Quantized};
 use crate::compare::Accuracy;
 use crate::format::atomic;
 use crate::ops::ActivationType;
 use crate::quantize::{EndType, LayerLoss, RangeMethod, Scheme, Slowdown, WeightReport};
+use crate::write::SavedModelForm;
 use anyhow::{Context, Result};
 use clap::Args;
 use regex_lite::Regex;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Convert a model to .tflite and check the result against the original
+/// Convert a model to .tflite or a SavedModel and check the result against the original
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
     /// .onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]
@@ -44,7 +48,19 @@ pub struct QuantizeArgs {
 
 #[derive(Debug, Args)]
 struct OutputArgs {
-    /// File to write [default: MODEL[-SCHEME].tflite, here]
+    /// What to write: a .tflite file, or a folder that TensorFlow loads
+    #[arg(
+        long,
+        value_name = "tflite|saved-model",
+        default_value = "tflite",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    to: TargetName,
+    /// SavedModel: the weights as constants of the graph, not as variables
+    #[arg(long)]
+    frozen: bool,
+    /// File, or new folder, to write [default: MODEL[-SCHEME].tflite or MODEL_saved_model, here]
     #[arg(short, long, value_name = "OUT")]
     out: Option<PathBuf>,
     /// Class names, one a line, for the file's metadata [default: the model's]
@@ -129,6 +145,12 @@ fn picture(text: &str) -> Result<PathBuf, String> {
     }
 }
 
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum TargetName {
+    Tflite,
+    SavedModel,
+}
+
 /// `0.5%` or `0.005`.
 fn percent(text: &str) -> Result<f64, String> {
     let (number, by) = match text.strip_suffix('%') {
@@ -188,6 +210,44 @@ impl OutputArgs {
         if let Err(message) = self.integers.check(scheme) {
             return Ok(usage_error(&message));
         }
+        let layout = match self.layout {
+            LayoutName::Keep => EndLayout::Keep,
+            LayoutName::Nhwc => EndLayout::Nhwc,
+        };
+        let target = match (self.to, self.frozen, scheme) {
+            (TargetName::Tflite, true, _) => {
+                return Ok(usage_error("--frozen goes with --to saved-model"));
+            }
+            (TargetName::Tflite, false, _) => None,
+            (TargetName::SavedModel, _, Some(scheme)) => {
+                let message = format!(
+                    "a SavedModel has float32 weights; --to tflite has the scheme {scheme}"
+                );
+                return Ok(usage_error(&message));
+            }
+            (TargetName::SavedModel, frozen, None) => {
+                Some(ExportTarget::SavedModel(match frozen {
+                    true => SavedModelForm::Frozen,
+                    false => SavedModelForm::Variables,
+                }))
+            }
+        };
+        if let Some(target) = target {
+            let options = ExportOptions {
+                model,
+                target,
+                out: self.out.clone(),
+                labels: self.labels.clone(),
+                dimensions: self.dimensions.clone(),
+                tolerance: self.tolerance,
+                no_verify: self.no_verify,
+                layout,
+                data: self.data.clone(),
+                pictures: self.pictures.flags(),
+                threads: global.threads(),
+            };
+            return super::export::run(&options, global);
+        }
         let options = ConvertOptions {
             model,
             out: self.out.clone(),
@@ -196,10 +256,7 @@ impl OutputArgs {
             dimensions: self.dimensions.clone(),
             tolerance: self.tolerance,
             no_verify: self.no_verify,
-            layout: match self.layout {
-                LayoutName::Keep => EndLayout::Keep,
-                LayoutName::Nhwc => EndLayout::Nhwc,
-            },
+            layout,
             data: self.data.clone(),
             pictures: self.pictures.flags(),
             integers: self.integers.flags(global),
@@ -318,7 +375,7 @@ fn text(report: &ConvertReport, global: &Global) -> String {
     let budget = report.quantization.as_ref().and_then(|q| q.report.budget.as_ref());
     let within_budget = budget.is_none_or(|budget| budget.holds);
     if !global.quiet {
-        text += &mappings(report);
+        text += &mappings(&report.inputs, &report.outputs, report.transposes);
     }
     if global.verbose || !holds {
         text += &format!("ops: {}\n", ops.join(", "));
@@ -343,25 +400,9 @@ fn text(report: &ConvertReport, global: &Global) -> String {
     if !global.quiet {
         text += &slowdowns(&report.slowdowns);
     }
-    if let Some(v) = &report.verification {
-        for output in &v.outputs {
-            let classes = match (output.same_class, output.rows) {
-                (Some(same), Some(rows)) => format!(", same class {same} of {rows}"),
-                _ => String::new(),
-            };
-            text += &format!(
-                "checked on {}: '{}' differs by at most {} ({} relative, {}){classes}\n",
-                v.inputs,
-                output.name,
-                difference(output.max_difference),
-                difference(output.relative),
-                match v.tolerance.is_finite() {
-                    true => format!("{} allowed", difference(v.tolerance)),
-                    false => decibels("SQNR ", output.sqnr_db),
-                },
-            );
-        }
-        let judged = v.outputs.iter().find_map(|output| output.accuracy);
+    if let Some(verification) = &report.verification {
+        text += &checks(verification);
+        let judged = verification.outputs.iter().find_map(|output| output.accuracy);
         if let (Some(accuracy), true) = (judged, report.scheme != "float32") {
             text += &accuracy_text(&accuracy, report.scheme);
         }
@@ -431,6 +472,29 @@ fn with_own_scales(carried: &crate::quantize::CarriedReport, global: &Global) ->
         format!("{} op{plural} on integers, with the model's scales\n", carried.integer_layers);
     for layer in &carried.float_layers {
         text += &format!("{} '{}' stays float32: {}\n", layer.op, layer.name, layer.why);
+    }
+    text
+}
+
+/// What the check found, an output a line.
+pub(super) fn checks(verification: &Verification) -> String {
+    let mut text = String::new();
+    for output in &verification.outputs {
+        let classes = match (output.same_class, output.rows) {
+            (Some(same), Some(rows)) => format!(", same class {same} of {rows}"),
+            _ => String::new(),
+        };
+        text += &format!(
+            "checked on {}: '{}' differs by at most {} ({} relative, {}){classes}\n",
+            verification.inputs,
+            output.name,
+            difference(output.max_difference),
+            difference(output.relative),
+            match verification.tolerance.is_finite() {
+                true => format!("{} allowed", difference(verification.tolerance)),
+                false => decibels("SQNR ", output.sqnr_db),
+            },
+        );
     }
     text
 }
@@ -530,9 +594,13 @@ fn decibels(prefix: &str, value: Option<f64>) -> String {
 }
 
 /// Inputs and outputs, from the source's shape to the file's.
-fn mappings(report: &ConvertReport) -> String {
-    let ends = report.inputs.iter().map(|end| ("input", end));
-    let ends = ends.chain(report.outputs.iter().map(|end| ("output", end)));
+pub(super) fn mappings(
+    inputs: &[PortMapping],
+    outputs: &[PortMapping],
+    transposes: usize,
+) -> String {
+    let ends = inputs.iter().map(|end| ("input", end));
+    let ends = ends.chain(outputs.iter().map(|end| ("output", end)));
     let rows = ends.map(|(kind, end)| {
         let became = match end.permutation.is_sorted() {
             true => "as in the source".to_string(),
@@ -547,6 +615,6 @@ fn mappings(report: &ConvertReport) -> String {
         ]
     });
     let mut text = table(&[], &[Align::Left; 5], &rows.collect::<Vec<_>>());
-    text += &format!("TRANSPOSE ops left: {}\n", report.transposes);
+    text += &format!("TRANSPOSE ops left: {transposes}\n");
     text
 }

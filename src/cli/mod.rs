@@ -4,6 +4,7 @@ mod bench;
 mod compare;
 mod completions;
 mod convert;
+mod export;
 mod inspect;
 mod pictures;
 mod predict;

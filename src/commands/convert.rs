@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 const OTHER_FORMATS: [&str; 8] = ["onnx", "pb", "keras", "h5", "hdf5", "json", "npz", "npy"];
 
 /// Rows of the data that verification runs at once.
-const MOST_ROWS: usize = 64;
+pub(super) const MOST_ROWS: usize = 64;
 
 /// The order of the axes of inputs and outputs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -301,10 +301,30 @@ fn custom_ops(model: &LoadedModel) -> (Vec<String>, usize) {
     let unchecked = graph.needs_custom_ops().into_iter().filter(|&needs| needs);
     (codes, unchecked.count())
 }
+
+/// The file at `written` against the original.
 fn verify(
     original: &LoadedModel,
     loaded: Option<LoadedOnnx>,
     written: &Path,
+    tolerance: f64,
+    data: Option<(String, Box<dyn Samples>)>,
+    threads: usize,
+) -> Result<Verification> {
+    let read = || {
+        let bytes = mmap::open(written)?;
+        let file = read::parse_tflite(bytes.clone())?;
+        let permuted = read::description(&file, &bytes).permuted;
+        Ok((read::lite_graph(&file)?, permuted))
+    };
+    verify_graph(original, loaded, read, tolerance, data, threads)
+}
+
+/// A lite graph, with its permuted ends, against the original; it is made once that is planned.
+pub(super) fn verify_graph(
+    original: &LoadedModel,
+    loaded: Option<LoadedOnnx>,
+    copy: impl FnOnce() -> Result<(Model, Vec<PermutedEnd>)>,
     tolerance: f64,
     data: Option<(String, Box<dyn Samples>)>,
     threads: usize,
@@ -318,10 +338,7 @@ fn verify(
         (None, Graph::Onnx(_)) => original.plan()?,
     };
     mmap::return_freed_memory();
-    let bytes = mmap::open(written)?;
-    let file = read::parse_tflite(bytes.clone())?;
-    let permuted = read::description(&file, &bytes).permuted;
-    let copy = read::lite_graph(&file)?;
+    let (copy, permuted) = copy()?;
     let (inputs, outputs) = ports_of_lite(&copy);
     let alignment = Alignment::new(
         Side::of(&reference, &original.permuted),
@@ -347,7 +364,7 @@ fn permutation(moved: &[MovedEnd], is_input: bool, place: usize, rank: usize) ->
     end.map_or((0..rank).collect(), |end| end.permutation.clone())
 }
 
-fn port_mappings(graph: &Model, moved: &[MovedEnd], is_input: bool) -> Vec<PortMapping> {
+pub(super) fn port_mappings(graph: &Model, moved: &[MovedEnd], is_input: bool) -> Vec<PortMapping> {
     let main = graph.main();
     let (inputs, outputs) = names_of_ends(graph);
     let (ids, names) = if is_input { (&main.inputs, inputs) } else { (&main.outputs, outputs) };
@@ -377,7 +394,11 @@ fn laid_out(mut record: Preprocessing, moved: &[MovedEnd]) -> Preprocessing {
 }
 
 /// The ends whose axes are not as in the model that `source`, itself maybe moved, comes from.
-fn permuted_ends(source: &LoadedModel, graph: &Model, moved: &[MovedEnd]) -> Vec<PermutedEnd> {
+pub(super) fn permuted_ends(
+    source: &LoadedModel,
+    graph: &Model,
+    moved: &[MovedEnd],
+) -> Vec<PermutedEnd> {
     let mut ends = vec![];
     for is_input in [true, false] {
         for mapping in port_mappings(graph, moved, is_input) {
@@ -396,7 +417,7 @@ fn permuted_ends(source: &LoadedModel, graph: &Model, moved: &[MovedEnd]) -> Vec
 }
 
 /// How often each op occurs, the most frequent first.
-fn op_counts(graph: &Model) -> Vec<(String, usize)> {
+pub(super) fn op_counts(graph: &Model) -> Vec<(String, usize)> {
     let mut counts: Vec<(String, usize)> = vec![];
     for node in graph.subgraphs.iter().flat_map(|g| &g.nodes) {
         match counts.iter_mut().find(|(name, _)| name == node.op.name()) {

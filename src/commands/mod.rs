@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod compare;
 pub mod convert;
+pub mod export;
 pub mod inputs;
 pub mod inspect;
 pub mod predict;

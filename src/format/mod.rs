@@ -7,5 +7,6 @@ pub mod hdf5;
 pub mod idx;
 pub mod mmap;
 pub mod npy;
+pub mod tensorflow;
 pub mod tflite;
 pub mod tflite_metadata;

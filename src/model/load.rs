@@ -165,14 +165,7 @@ impl LoadedModel {
                     Err(other) => other,
                 })
                 .with_context(|| self.path.display().to_string())?;
-                let original: Vec<(String, lower::Contents)> = onnx::float_constants(file)
-                    .map(|(name, data)| {
-                        let contents = lower::Contents::of_words(&data);
-                        mmap::release(&data);
-                        (name.to_string(), contents)
-                    })
-                    .collect();
-                lower::restore_constant_names(&mut lite, &original);
+                self.restore_constant_names(&mut lite);
                 Ok((lite, Some(loaded)))
             }
             Graph::Lite(graph) => {
@@ -188,6 +181,19 @@ impl LoadedModel {
                 Ok((computed, None))
             }
         }
+    }
+
+    /// Gives constants that have the values of one of the ONNX file its name.
+    pub fn restore_constant_names(&self, lite: &mut graph::Model) {
+        let Graph::Onnx(file) = &self.graph else { return };
+        let original: Vec<(String, lower::Contents)> = onnx::float_constants(file)
+            .map(|(name, data)| {
+                let contents = lower::Contents::of_words(&data);
+                mmap::release(&data);
+                (name.to_string(), contents)
+            })
+            .collect();
+        lower::restore_constant_names(lite, &original);
     }
 
     fn typed(

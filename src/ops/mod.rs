@@ -13,6 +13,7 @@ mod computed_slice;
 mod conv;
 mod elementwise;
 mod gather;
+mod graphdef;
 mod grid_sample;
 mod integers;
 mod lower_context;
@@ -51,6 +52,10 @@ use crate::tract::{
     TypedNode, TypedOp,
 };
 use constants::{constant_bytes, shared_bytes, tract_constant};
+pub use graphdef::{
+    GraphDefAttribute, GraphDefConstant, GraphDefContext, GraphDefFunction, GraphDefNode,
+    GraphDefTarget, GraphDefValue, data_type, node_name, output_argument, write_graphdef,
+};
 pub use lower_context::LowerContext;
 use permutation::permute_elementwise;
 pub use permutation::{Passage, permute_constant};

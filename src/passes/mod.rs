@@ -19,7 +19,7 @@ use crate::graph::{Model, Subgraph};
 type Pass = fn(&mut Subgraph);
 
 /// In this order:
-const PASSES: [Pass; 22] = [
+const PASSES: [Pass; 21] = [
     // first: what is read once is easier to rewrite
     share::share_equal_nodes,
     // before transposes: an axis that goes and comes back is not in their way
@@ -52,14 +52,19 @@ const PASSES: [Pass; 22] = [
     // RELU6 is one op by now
     fuse::activation_into_producer,
     fuse::merge_reshapes,
-    // XNNPACK takes FULLY_CONNECTED only with a bias; last, so that a real one found its place
-    fuse::zero_bias_for_products,
     // after all that leaves tensors or nodes without a reader
     prune::remove_unused,
 ];
 
-/// Runs all passes over every subgraph.
+/// Runs all passes over every subgraph, for a `.tflite` file.
 pub fn run(model: &mut Model) {
+    run_for_tensorflow(model);
+    // XNNPACK takes FULLY_CONNECTED only with a bias; last, so that a real one found its place
+    model.subgraphs.iter_mut().for_each(fuse::zero_bias_for_products);
+}
+
+/// Runs all passes that are not for LiteRT alone.
+pub fn run_for_tensorflow(model: &mut Model) {
     for graph in &mut model.subgraphs {
         for pass in PASSES {
             pass(graph);

@@ -1,5 +1,10 @@
 //! LiteGraph → files: the walks. How one op is written is known in `ops/`.
 
+mod graphdef;
+mod object_graph;
+mod saved_model;
 mod tflite;
 
+pub use graphdef::{GraphDefModel, graphdef};
+pub use saved_model::{SavedModelForm, write_saved_model};
 pub use tflite::{Description, LAYOUT_METADATA, PREPROCESSING_METADATA, write_tflite};

@@ -1,0 +1,26 @@
+//! TensorFlow's files: graphs, SavedModels and checkpoint bundles, as plain values and bytes.
+//!
+//! The messages are those fields of TensorFlow's protocol buffers that this program reads or writes. Maps are ordered,
+//! so that the same value gives the same bytes.
+
+mod bundle;
+mod crc32c;
+mod graph;
+mod object_graph;
+mod saved_model;
+mod sstable;
+
+pub use bundle::BundleWriter;
+pub use graph::{
+    ArgDef, AttrList, AttrValue, Attribute, DataType, Dim, FunctionDef, FunctionLibrary, GraphDef,
+    NameAttrList, NodeDef, OpDef, TensorProto, TensorShape, VersionDef,
+};
+pub use object_graph::{
+    BareConcreteFunction, CheckpointedObject, CheckpointedObjects, ConcreteFunction, DictValue,
+    FunctionSpec, ListValue, NamedTupleValue, ObjectReference, PairValue, SavedAsset,
+    SavedFunction, SavedObject, SavedObjectGraph, SavedObjectKind, SavedTensor, SavedUserObject,
+    SavedVariable, StructuredKind, StructuredValue, TensorSpec,
+};
+pub use saved_model::{
+    AssetFileDef, FingerprintDef, MetaGraph, MetaInfo, SavedModel, SaverDef, Signature, TensorInfo,
+};

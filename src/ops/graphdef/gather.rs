@@ -1,0 +1,83 @@
+//! Elements by index: read, made and written.
+
+use super::*;
+
+pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
+    if let LiteOp::Gather { .. } = node.op {
+        // a table of vectors by number
+        ctx.input_or_weight(node, 0)?;
+    }
+    let mut inputs = ctx.inputs(node)?;
+    let element = Attribute::Type(ctx.output_tensor(node)?.element);
+    let value = match &node.op {
+        LiteOp::Gather { axis, batch_dims } => {
+            inputs.push(ctx.i32_scalar(*axis));
+            let attributes = [
+                ("Tparams", element),
+                ("Tindices", ctx.type_of(node, 1)?),
+                ("Taxis", Attribute::Type(ElementType::I32)),
+                ("batch_dims", Attribute::Int((*batch_dims).into())),
+            ];
+            ctx.add("GatherV2", &inputs, &attributes)
+        }
+        LiteOp::GatherNd => {
+            let attributes = [("Tparams", element), ("Tindices", ctx.type_of(node, 1)?)];
+            ctx.add("GatherNd", &inputs, &attributes)
+        }
+        LiteOp::OneHot { axis } => one_hot(ctx, node, *axis, &inputs, element)?,
+        LiteOp::Range => ctx.add("Range", &inputs, &[("Tidx", element)]),
+        LiteOp::Fill => {
+            let attributes = [("T", element), ("index_type", ctx.type_of(node, 0)?)];
+            ctx.add("Fill", &inputs, &attributes)
+        }
+        LiteOp::ScatterNd => {
+            let attributes = [("T", element), ("Tindices", ctx.type_of(node, 0)?)];
+            ctx.add("ScatterNd", &inputs, &attributes)
+        }
+        LiteOp::UnsortedSegment { op } => {
+            let name = match op {
+                ReduceOp::Product => "UnsortedSegmentProd",
+                ReduceOp::Max => "UnsortedSegmentMax",
+                ReduceOp::Min => "UnsortedSegmentMin",
+                ReduceOp::Sum | ReduceOp::Mean | ReduceOp::Any | ReduceOp::All => {
+                    "UnsortedSegmentSum"
+                }
+            };
+            ensure!(!ctx.is_js(), "TensorFlow.js has no {name}");
+            let attributes = [
+                ("T", element),
+                ("Tindices", ctx.type_of(node, 1)?),
+                ("Tnumsegments", ctx.type_of(node, 2)?),
+            ];
+            ctx.add(name, &inputs, &attributes)
+        }
+        other => bail!("{} has no indices", other.name()),
+    };
+    ctx.bind(node, value)
+}
+
+fn one_hot(
+    ctx: &mut GraphDefContext,
+    node: &Node,
+    axis: i32,
+    inputs: &[GraphDefValue],
+    element: Attribute,
+) -> Result<GraphDefValue> {
+    let attributes = |axis| {
+        [("T", element), ("TI", Attribute::Type(ElementType::I32)), ("axis", Attribute::Int(axis))]
+    };
+    let mut attributes = attributes(axis.into());
+    attributes[1].1 = ctx.type_of(node, 0)?;
+    let rank = ctx.input_tensor(node, 0)?.shape.len() + 1;
+    let place = usize::try_from(if axis < 0 { axis + rank as i32 } else { axis })?;
+    if !ctx.is_js() || place + 1 == rank {
+        return Ok(ctx.add("OneHot", inputs, &attributes));
+    }
+    // TensorFlow.js has the classes on the last axis, whatever the attribute says
+    attributes[2].1 = Attribute::Int(-1);
+    let value = ctx.add("OneHot", inputs, &attributes);
+    let mut order: Vec<usize> = (0..rank - 1).collect();
+    order.insert(place, rank - 1);
+    let element = ctx.output_tensor(node)?.element;
+    Ok(super::shape::transpose(ctx, value, element, &order))
+}

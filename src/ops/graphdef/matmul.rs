@@ -1,0 +1,118 @@
+//! Products of matrices, and the bias and activation behind every product.
+
+use super::*;
+
+pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
+    match &node.op {
+        LiteOp::FullyConnected { activation, keep_num_dims, .. } => {
+            fully_connected(ctx, node, *keep_num_dims, *activation)
+        }
+        LiteOp::BatchMatMul { transpose_x, transpose_y } => {
+            let operands = [ctx.input_or_weight(node, 0)?, ctx.input_or_weight(node, 1)?];
+            let attributes = [
+                ("T", ctx.type_of(node, 0)?),
+                ("adj_x", Attribute::Bool(*transpose_x)),
+                ("adj_y", Attribute::Bool(*transpose_y)),
+            ];
+            let value = ctx.add("BatchMatMulV2", &operands, &attributes);
+            ctx.bind(node, value)
+        }
+        other => bail!("{} is no product", other.name()),
+    }
+}
+
+fn fully_connected(
+    ctx: &mut GraphDefContext,
+    node: &Node,
+    keep_num_dims: bool,
+    activation: Activation,
+) -> Result<()> {
+    let mut x = ctx.input(node, 0)?;
+    let rank = ctx.input_tensor(node, 0)?.shape.len();
+    let weights = ctx.input_tensor(node, 1)?.known_shape().context("weights of unknown size")?;
+    ensure!(weights.len() == 2, "weights of rank {}", weights.len());
+    let [out, depth] = [weights[0], weights[1]];
+    let (weights, transposed) = match ctx.weight(node, 1, &[1, 0], &[depth, out])? {
+        Some(weights) => (weights, false),
+        None => (ctx.input(node, 1)?, true),
+    };
+    let element = ("T", Attribute::Type(ElementType::F32));
+    if keep_num_dims && rank > 2 {
+        let attributes =
+            [element, ("adj_x", Attribute::Bool(false)), ("adj_y", Attribute::Bool(transposed))];
+        let value = ctx.add("BatchMatMulV2", &[x, weights], &attributes);
+        let value = biased(ctx, node, 2, value)?;
+        return ctx.bind_activated(node, activation, value);
+    }
+    if rank != 2 {
+        x = ctx.reshape(x, ElementType::F32, &[-1, i32::try_from(depth)?]);
+    }
+    let attributes = [
+        element,
+        ("transpose_a", Attribute::Bool(false)),
+        ("transpose_b", Attribute::Bool(transposed)),
+    ];
+    if keep_num_dims && rank == 1 {
+        let value = ctx.add("MatMul", &[x, weights], &attributes);
+        let value = biased(ctx, node, 2, value)?;
+        let value = ctx.reshape(value, ElementType::F32, &[i32::try_from(out)?]);
+        return ctx.bind_activated(node, activation, value);
+    }
+    fused_or_biased(ctx, node, ["MatMul", "_FusedMatMul"], [x, weights], &attributes, activation)
+}
+
+/// `value` and the bias that is `node`'s input `index`, where there is one.
+pub fn biased(
+    ctx: &mut GraphDefContext,
+    node: &Node,
+    index: usize,
+    value: GraphDefValue,
+) -> Result<GraphDefValue> {
+    let Some(bias) = bias(ctx, node, index)? else { return Ok(value) };
+    let attributes =
+        [("T", Attribute::Type(ElementType::F32)), ("data_format", Attribute::Text("NHWC"))];
+    Ok(ctx.add("BiasAdd", &[value, bias], &attributes))
+}
+
+fn bias(ctx: &mut GraphDefContext, node: &Node, index: usize) -> Result<Option<GraphDefValue>> {
+    if !ctx.has_input(node, index) {
+        return Ok(None);
+    }
+    let shape = ctx.input_tensor(node, index)?.known_shape().context("a bias of unknown size")?;
+    let order: Vec<usize> = (0..shape.len()).collect();
+    let length = shape.iter().product();
+    Ok(Some(match ctx.weight(node, index, &order, &[length])? {
+        Some(bias) => bias,
+        None => ctx.input(node, index)?,
+    }))
+}
+
+/// Binds the product of two operands, its bias (input 2) and activation: one node where the target has
+/// such, the second of `ops`.
+pub fn fused_or_biased(
+    ctx: &mut GraphDefContext,
+    node: &Node,
+    ops: [&'static str; 2],
+    operands: [GraphDefValue; 2],
+    attributes: &[(&'static str, Attribute)],
+    activation: Activation,
+) -> Result<()> {
+    let fused = match activation {
+        Activation::None => Some(vec!["BiasAdd"]),
+        Activation::Relu => Some(vec!["BiasAdd", "Relu"]),
+        Activation::Relu6 => Some(vec!["BiasAdd", "Relu6"]),
+        Activation::ReluN1To1 | Activation::Tanh | Activation::SignBit => None,
+    };
+    if let (true, Some(fused), true) = (ctx.is_js(), fused, ctx.has_input(node, 2)) {
+        let bias = bias(ctx, node, 2)?.context("a bias")?;
+        let mut attributes = attributes.to_vec();
+        attributes.push(("num_args", Attribute::Int(1)));
+        attributes.push(("epsilon", Attribute::Float(0.0)));
+        attributes.push(("fused_ops", Attribute::Texts(fused)));
+        let value = ctx.add(ops[1], &[operands[0], operands[1], bias], &attributes);
+        return ctx.bind(node, value);
+    }
+    let value = ctx.add(ops[0], &operands, attributes);
+    let value = biased(ctx, node, 2, value)?;
+    ctx.bind_activated(node, activation, value)
+}

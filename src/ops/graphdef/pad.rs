@@ -1,0 +1,22 @@
+//! Borders.
+
+use super::*;
+
+pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
+    let inputs = ctx.inputs(node)?;
+    let mut attributes = vec![("T", ctx.type_of(node, 0)?), ("Tpaddings", ctx.type_of(node, 1)?)];
+    let value = match &node.op {
+        LiteOp::Pad if inputs.len() > 2 => ctx.add("PadV2", &inputs, &attributes),
+        LiteOp::Pad => ctx.add("Pad", &inputs, &attributes),
+        LiteOp::MirrorPad { mode } => {
+            let mode = match mode {
+                MirrorMode::Reflect => "REFLECT",
+                MirrorMode::Symmetric => "SYMMETRIC",
+            };
+            attributes.push(("mode", Attribute::Text(mode)));
+            ctx.add("MirrorPad", &inputs, &attributes)
+        }
+        other => bail!("{} does not pad", other.name()),
+    };
+    ctx.bind(node, value)
+}

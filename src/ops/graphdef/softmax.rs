@@ -1,0 +1,22 @@
+//! Over the last axis.
+
+use super::*;
+
+pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
+    let mut x = ctx.input(node, 0)?;
+    let element = ctx.input_tensor(node, 0)?.element;
+    let op = match &node.op {
+        LiteOp::Softmax { beta } => {
+            if *beta != 1.0 {
+                let beta = ctx.f32_scalar(*beta);
+                x = ctx.add_typed("Mul", element, &[x, beta]);
+            }
+            "Softmax"
+        }
+        LiteOp::LogSoftmax => "LogSoftmax",
+        other => bail!("{} is no softmax", other.name()),
+    };
+    let attributes = ("T", Attribute::Type(element));
+    let value = ctx.add(op, &[x], &[attributes]);
+    ctx.bind(node, value)
+}

@@ -5,7 +5,7 @@ use mlctl::commands::convert::{ConvertOptions, convert};
 use mlctl::commands::inspect::inspect;
 use mlctl::commands::predict::{PredictOptions, predict};
 use mlctl::commands::save::{SaveOptions, save};
-use mlctl::format::npy::read_npz;
+use mlctl::format::npy::{Array, read_npz, write_npz};
 use mlctl::progress::Silent;
 use rand_pcg::Pcg64;
 use rand_pcg::rand_core::{Rng, SeedableRng};
@@ -112,6 +112,31 @@ fn sequential(layers: &[Value]) -> Value {
         json!({"class_name": "InputLayer", "config": {"batch_shape": [null, 4, 4], "name": "x"}});
     let layers: Vec<Value> = [input].into_iter().chain(layers.iter().cloned()).collect();
     json!({"class_name": "Sequential", "config": {"name": "net", "layers": layers}})
+}
+
+/// Steps of zeros are left out of the mean over the steps.
+#[test]
+fn masked_steps_do_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let layer = |class: &str, name: &str| json!({"class_name": class, "config": {"name": name}});
+    let layers =
+        [layer("Masking", "mask"), layer("ReLU", "r"), layer("GlobalAveragePooling1D", "g")];
+    let model = keras_file(folder.path(), &sequential(&layers));
+    let (input, out) = (folder.path().join("x.npz"), folder.path().join("out.npz"));
+    let steps = [[1.0, 2.0, -3.0, 0.0], [0.0; 4], [3.0, 0.0, 5.0, 8.0], [0.0; 4]].concat();
+    let array = Array::from_f32(vec![1, 4, 4], &steps).unwrap();
+    fs::write(&input, write_npz(&[("x".into(), array)]).unwrap()).unwrap();
+    let options = PredictOptions {
+        model: Some(model),
+        inputs: vec![input],
+        out: Some(out.clone()),
+        top_k: 1,
+        threads: 1,
+        ..Default::default()
+    };
+    predict(&options).unwrap();
+    let found = read_npz(&fs::read(out).unwrap()).unwrap();
+    assert_eq!(found[0].1.to_f32(), [2.0, 1.0, 2.5, 4.0]);
 }
 
 #[test]

@@ -144,6 +144,9 @@ def layer_cases():
     yield "resizing_nearest", lambda: one(L.Resizing(5, 7, interpolation="nearest"), IMAGE)
     yield "center_crop", lambda: one(L.CenterCrop(4, 5), IMAGE)
     yield "embedding", lambda: one([L.Embedding(10, 6), L.GlobalAveragePooling1D(), L.Dense(2)], (7,), dtype="int32")
+    yield "embedding_mask_zero", lambda: one([L.Embedding(10, 6, mask_zero=True), L.Dropout(0.1), L.Dense(5, activation="relu"), L.GlobalAveragePooling1D(), L.Dense(2)], (7,), dtype="int32")
+    yield "embedding_open_length", lambda: one([L.Embedding(10, 6, mask_zero=True), L.GlobalAveragePooling1D()], (None,), dtype="int32")
+    yield "masking", lambda: one([L.ReLU(), L.Masking(), L.LayerNormalization(), L.GlobalAveragePooling1D()], (7, 2))
     yield "embedding_of_floats", lambda: keras.Sequential([L.Embedding(10, 6, input_length=7), L.Flatten(), L.Dense(2)]) if not IS_KERAS_3 else one([L.Embedding(10, 6), L.Flatten()], (7,))
     yield "time_distributed", lambda: one([L.TimeDistributed(L.Conv2D(3, 3, activation="relu")), L.TimeDistributed(L.Flatten()), L.TimeDistributed(L.Dense(4))], (3, 6, 6, 2))
     quiet = [L.Dropout(0.5), L.GaussianNoise(0.1), L.GaussianDropout(0.1), L.AlphaDropout(0.1), L.SpatialDropout2D(0.2), L.ActivityRegularization(0.1), L.RandomFlip(), L.RandomRotation(0.1), L.RandomZoom(0.1), L.RandomContrast(0.1)]

@@ -2,7 +2,7 @@
 
 use super::builder::Builder;
 use super::config::{Layer, Network, ValueRef};
-use super::layers::{self, Context as LayerContext};
+use super::layers::{self, Context as LayerContext, Mask};
 use crate::graph::*;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
@@ -17,7 +17,13 @@ pub fn lite_graph(network: &Network, is_keras_2: bool) -> Result<Model> {
     if !unknown.is_empty() {
         bail!(UnsupportedOps::from(unknown));
     }
-    let mut walk = Walk { builder: Builder::default(), is_keras_2, unsupported: vec![], calls: 0 };
+    let mut walk = Walk {
+        builder: Builder::default(),
+        is_keras_2,
+        unsupported: vec![],
+        calls: 0,
+        masks: HashMap::new(),
+    };
     let mut inputs = vec![];
     for input in &network.inputs {
         inputs.push(Some(walk.add_input(&network.layers[input.layer])?));
@@ -50,6 +56,7 @@ struct Walk {
     is_keras_2: bool,
     unsupported: Vec<UnsupportedOp>,
     calls: usize,
+    masks: HashMap<TensorId, Mask>,
 }
 
 /// Uses of layers: models in models that are used more than once multiply.
@@ -174,10 +181,13 @@ impl Walk {
             name: name.clone(),
             inputs,
             is_keras_2: self.is_keras_2,
+            masks: &mut self.masks,
         };
         let built = layers::find(layer).map_err(|reason| anyhow!(reason)).and_then(|build| {
             context.refuse_training()?;
-            build(&mut context)
+            let tensor = build(&mut context)?;
+            layers::pass_on(layer, &context.inputs, tensor, context.masks);
+            Ok(tensor)
         });
         Ok(vec![match built {
             Ok(tensor) => {

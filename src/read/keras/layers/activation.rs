@@ -65,6 +65,7 @@ fn as_layer(
         name: c.name.clone(),
         inputs: vec![x],
         is_keras_2: c.is_keras_2,
+        masks: c.masks,
     })
 }
 
@@ -323,6 +324,7 @@ pub fn thresholded_relu(c: &mut Context) -> Result<TensorId> {
 
 pub fn softmax(c: &mut Context) -> Result<TensorId> {
     let x = c.float_input()?;
+    super::mask::refuse(c, x)?;
     let axes = c.axes("axis", c.builder.rank(x), -1)?;
     let &[axis] = axes.as_slice() else { bail!("softmax over axes {axes:?} together") };
     softmax_along(c, x, axis)

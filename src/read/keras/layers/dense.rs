@@ -55,6 +55,10 @@ pub fn embedding(c: &mut Context) -> Result<TensorId> {
     let x = c.input()?;
     let name = c.named("indices");
     let x = c.builder.cast(&name, x, ElementType::I32)?;
+    let mask = match c.flag("mask_zero", false) {
+        true => Some(super::mask::not_zero(c, x)?),
+        false => None,
+    };
     let data = c.variable(0, &[rows, width])?.f32_bytes()?;
     let name = c.named("embeddings");
     let table = c.builder.constant(&name, ElementType::F32, &[rows, width], || Ok(data))?;
@@ -62,7 +66,9 @@ pub fn embedding(c: &mut Context) -> Result<TensorId> {
     shape.push(Dim::Known(width));
     let op = LiteOp::Gather { axis: 0, batch_dims: 0 };
     let name = c.named("gather");
-    c.builder.op(&name, op, &[table, x], shape)
+    let y = c.builder.op(&name, op, &[table, x], shape)?;
+    c.masks.extend(mask.map(|mask| (y, Mask::Steps(mask))));
+    Ok(y)
 }
 
 /// The wrapped layer on every step: time goes into the batch, and comes back.
@@ -89,6 +95,7 @@ pub fn time_distributed(c: &mut Context) -> Result<TensorId> {
         name: c.name.clone(),
         inputs: vec![merged],
         is_keras_2: c.is_keras_2,
+        masks: c.masks,
     };
     let y = build(&mut inner)?;
     let mut result = vec![shape[0].clone(), Dim::Known(steps)];

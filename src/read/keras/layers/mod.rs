@@ -4,6 +4,7 @@ mod activation;
 mod arithmetic;
 mod conv;
 mod dense;
+mod mask;
 mod merge;
 mod normalization;
 mod pool;
@@ -15,7 +16,9 @@ use super::config::{Argument, Layer, LayerCall};
 use super::weights::Variable;
 use crate::graph::*;
 use anyhow::{Context as _, Result, bail, ensure};
+pub use mask::{Mask, pass_on};
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// Builds one use of a layer and gives its result.
 pub type Build = fn(&mut Context) -> Result<TensorId>;
@@ -32,6 +35,7 @@ pub fn find(layer: &Layer) -> Result<Build, String> {
         "InputLayer" => |c| c.input(),
         "Dense" => dense::dense,
         "Embedding" => dense::embedding,
+        "Masking" => mask::masking,
         "TimeDistributed" => {
             if let Some(wrapped) = &layer.wrapped {
                 find(wrapped)?;
@@ -55,9 +59,8 @@ pub fn find(layer: &Layer) -> Result<Build, String> {
         "AveragePooling2D" | "AvgPool2D" => |c| pool::window(c, PoolKind::Average, 2),
         "GlobalMaxPooling1D" | "GlobalMaxPool1D" | "GlobalMaxPooling2D" | "GlobalMaxPool2D"
         | "GlobalMaxPooling3D" | "GlobalMaxPool3D" => |c| pool::global(c, ReduceOp::Max),
-        "GlobalAveragePooling1D"
-        | "GlobalAvgPool1D"
-        | "GlobalAveragePooling2D"
+        "GlobalAveragePooling1D" | "GlobalAvgPool1D" => mask::global_average,
+        "GlobalAveragePooling2D"
         | "GlobalAvgPool2D"
         | "GlobalAveragePooling3D"
         | "GlobalAvgPool3D" => |c| pool::global(c, ReduceOp::Mean),
@@ -169,6 +172,8 @@ pub struct Context<'a> {
     pub name: String,
     pub inputs: Vec<TensorId>,
     pub is_keras_2: bool,
+    /// Which steps of a value count.
+    pub masks: &'a mut HashMap<TensorId, Mask>,
 }
 
 impl<'a> Context<'a> {

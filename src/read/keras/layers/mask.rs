@@ -1,0 +1,110 @@
+//! Masks: which steps of a sequence count. Embedding and Masking make them, layers that treat steps alike pass them
+//! on, and a mean over the steps leaves out those that do not count.
+
+use super::*;
+
+/// What is known of the steps that count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mask {
+    /// A value `[batch, steps]` of 0 and 1.
+    Steps(TensorId),
+    /// Some do not, by a rule that is not followed here.
+    Unknown,
+}
+
+/// 1 where an index is not zero.
+pub fn not_zero(c: &mut Context, indices: TensorId) -> Result<TensorId> {
+    let zero = c.builder.i32s("zero", &[], &[0])?;
+    differs(c, indices, zero)
+}
+
+/// 1 where `x` is not `value`, in float32.
+fn differs(c: &mut Context, x: TensorId, value: TensorId) -> Result<TensorId> {
+    let shape = c.builder.shape(x);
+    let op = LiteOp::Binary { op: BinaryOp::NotEqual, activation: Activation::None };
+    let name = c.named("differs");
+    let differs = c.builder.op_as(&name, op, &[x, value], ElementType::Bool, shape)?;
+    let name = c.named("mask");
+    c.builder.cast(&name, differs, ElementType::F32)
+}
+
+/// Steps that are `mask_value` throughout become zeros and do not count.
+pub fn masking(c: &mut Context) -> Result<TensorId> {
+    let x = c.float_input()?;
+    let rank = c.builder.rank(x);
+    ensure!(rank >= 2, "an input of rank {rank}");
+    let value = c.builder.scalar(c.number("mask_value", 0.0) as f32)?;
+    let differs = differs(c, x, value)?;
+    let name = c.named("counts");
+    let counts = c.builder.reduce(&name, ReduceOp::Max, differs, &[rank - 1], true)?;
+    let name = c.named("masked");
+    let y = c.builder.binary(&name, BinaryOp::Mul, x, counts)?;
+    let mask = match rank {
+        3 => {
+            let name = c.named("steps");
+            let mut shape = c.builder.shape(counts);
+            shape.pop();
+            let op = LiteOp::Squeeze { axes: vec![2] };
+            Mask::Steps(c.builder.op(&name, op, &[counts], shape)?)
+        }
+        _ => Mask::Unknown,
+    };
+    c.masks.insert(y, mask);
+    Ok(y)
+}
+
+/// The mean over the steps that count: `Σ mask · x / Σ mask`.
+pub fn global_average(c: &mut Context) -> Result<TensorId> {
+    let x = c.float_input()?;
+    let mask = match c.masks.get(&x) {
+        Some(Mask::Steps(mask)) if !c.channels_first() => *mask,
+        Some(_) => return refuse(c, x).map(|()| x),
+        None => return super::pool::global(c, ReduceOp::Mean),
+    };
+    c.ensure_rank(x, 3)?;
+    let mut shape = c.builder.shape(mask);
+    shape.push(Dim::Known(1));
+    let axis = c.builder.i32s("axis", &[], &[2])?;
+    let name = c.named("mask");
+    let mask = c.builder.op(&name, LiteOp::ExpandDims, &[mask, axis], shape)?;
+    let keep = c.flag("keepdims", false);
+    let name = c.named("masked");
+    let masked = c.builder.binary(&name, BinaryOp::Mul, x, mask)?;
+    let name = c.named("sum");
+    let sum = c.builder.reduce(&name, ReduceOp::Sum, masked, &[1], keep)?;
+    let name = c.named("count");
+    let count = c.builder.reduce(&name, ReduceOp::Sum, mask, &[1], keep)?;
+    let name = c.named("mean");
+    c.builder.binary(&name, BinaryOp::Div, sum, count)
+}
+
+/// Refuses a value that is masked.
+pub fn refuse(c: &Context, x: TensorId) -> Result<()> {
+    ensure!(
+        !c.masks.contains_key(&x),
+        "it takes a mask (of Embedding's mask_zero, or of Masking) in a way that has no form here; build the \
+         model without the mask, or {EXPORT}"
+    );
+    Ok(())
+}
+
+/// Gives the result of a layer the mask of its inputs, where the layer hands it on.
+pub fn pass_on(
+    layer: &Layer,
+    inputs: &[TensorId],
+    result: TensorId,
+    masks: &mut HashMap<TensorId, Mask>,
+) {
+    let class = layer.class.as_str();
+    let found: Vec<Mask> = inputs.iter().filter_map(|x| masks.get(x).copied()).collect();
+    let Some(&first) = found.first() else { return };
+    let mask = match class {
+        "Dense" | "Activation" | "ReLU" | "LeakyReLU" | "PReLU" | "ELU" | "ThresholdedReLU"
+        | "BatchNormalization" | "LayerNormalization" | "RMSNormalization"
+        | "GroupNormalization" | "UnitNormalization" | "TimeDistributed" => first,
+        "Add" | "Subtract" | "Multiply" | "Average" | "Maximum" | "Minimum" | "Concatenate"
+        | "Dot" | "Softmax" => Mask::Unknown,
+        _ => return,
+    };
+    masks.entry(result).or_insert(mask);
+}

@@ -119,6 +119,7 @@ pub fn quantize(
         histograms: flags.plot.is_some(),
         ranges: None,
         report_runs: REPORT_RUNS,
+        report_threads: flags.threads,
         threads: flags.threads,
     };
     widen_constants(graph);
@@ -133,6 +134,9 @@ pub fn quantize(
     ensure!(!is_quantized(graph), "the model is quantized already; start from the float model");
     let most = if flags.samples == 0 { DEFAULT_SAMPLES } else { flags.samples };
     let row = bytes_of_row(graph).max(1);
+    if row > BYTES_PER_RUN {
+        options.report_threads = 1;
+    }
     let samples = match (&flags.ranges, flags.calibrate.is_empty()) {
         (Some(_), true) => None,
         _ => {

@@ -40,6 +40,8 @@ pub struct IntegerOptions {
     pub histograms: bool,
     /// Runs that the layers are compared on.
     pub report_runs: usize,
+    /// At once; each holds the values of several graphs.
+    pub report_threads: usize,
     pub threads: usize,
 }
 
@@ -163,7 +165,7 @@ pub fn quantize_to_integers(
     );
     let layers = match samples {
         Some(samples) if options.report_runs > 0 => {
-            let (runs, threads) = (options.report_runs, options.threads);
+            let (runs, threads) = (options.report_runs, options.report_threads);
             layer_losses(model, &plan, samples, runs, threads, progress)?
         }
         _ => vec![],

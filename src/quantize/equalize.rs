@@ -3,19 +3,24 @@
 //!
 //! Exact in reals where nothing but RELU and pooling lies between (Nagel et al., "Data-free quantization through weight
 //! equalization and bias correction", 2019). The factors weigh measured activations against the weights that read them
-//! (Xiao et al., "SmoothQuant", 2023, with strength 0.5).
+//! (Xiao et al., "SmoothQuant", 2023), with the strength that makes the least noise of each group.
 
+use self::channels::{Channels, channels_of};
+use self::strength::{Reader, STRENGTHS, WORTH_WHILE};
 use super::parameters::finite_values;
 use super::plan::{float_operands, float_results, is_float_variable};
 use crate::compare::Samples;
-use crate::graph::{Activation, BinaryOp, LiteOp, Model, Node, Subgraph, TensorId, UnaryOp};
-use crate::model::watch_tensors;
+use crate::graph::{
+    Activation, BinaryOp, LiteOp, Model, Node, Subgraph, Tensor, TensorId, UnaryOp,
+};
 use crate::ops::{ActivationType, QuantRule, quant_rule};
 use crate::progress::Progress;
-use crate::runtime::{Tensor, f32_values, share_out};
 use anyhow::Result;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
+
+mod channels;
+mod strength;
 
 /// A channel is made at most 2 to this power smaller or larger.
 pub const LARGEST_EXPONENT: f32 = 10.0;
@@ -52,52 +57,15 @@ pub fn equalize(
         return Ok(done);
     }
     let tensors: Vec<TensorId> = groups.iter().flat_map(|group| group.tensors.clone()).collect();
-    let largest = largest_of_channels(model, &tensors, samples, most_runs, threads, progress)?;
+    let seen = channels_of(model, &tensors, samples, most_runs, threads, progress)?;
     let Some(graph) = model.subgraphs.first_mut() else { return Ok(done) };
     for group in &groups {
-        let Some(exponents) = group.exponents(graph, &largest) else { continue };
+        let Some(exponents) = group.exponents(graph, &seen) else { continue };
         if group.apply(graph, &exponents).is_some() {
             done.insert(group.name(graph), exponents);
         }
     }
     Ok(done)
-}
-
-/// The largest size of each channel of `tensors`.
-fn largest_of_channels(
-    model: &Model,
-    tensors: &[TensorId],
-    samples: &dyn Samples,
-    most_runs: usize,
-    threads: usize,
-    progress: &dyn Progress,
-) -> Result<HashMap<TensorId, Vec<f32>>> {
-    let watched = watch_tensors(model, tensors)?;
-    let runs = samples.runs().min(most_runs);
-    let of_threads = share_out(runs, threads, ("equalizing", progress), |turns| {
-        let mut session = watched.plan.session()?;
-        let mut largest = vec![vec![]; watched.tensors.len()];
-        for run in turns {
-            let mut look = |place: usize, value: &Tensor| -> Result<()> {
-                let channels = value.shape().last().copied().unwrap_or(1).max(1);
-                let largest: &mut Vec<f32> = &mut largest[place];
-                largest.resize(channels, 0.0);
-                for pixel in f32_values(value)?.chunks_exact(channels) {
-                    largest.iter_mut().zip(pixel).for_each(|(most, v)| *most = most.max(v.abs()));
-                }
-                Ok(())
-            };
-            session.run(samples.run(run?)?, &mut look)?;
-        }
-        Ok(largest)
-    })?;
-    let mut largest: HashMap<TensorId, Vec<f32>> = HashMap::new();
-    for (&tensor, found) in of_threads.into_iter().flat_map(|of| watched.tensors.iter().zip(of)) {
-        let largest = largest.entry(tensor).or_default();
-        largest.resize(found.len().max(largest.len()), 0.0);
-        largest.iter_mut().zip(found).for_each(|(most, found)| *most = most.max(found));
-    }
-    Ok(largest)
 }
 
 /// Does again what [`equalize`] did.
@@ -144,30 +112,40 @@ impl Group {
         self.tensors.first().map(|&t| graph.tensors[t].name.clone()).unwrap_or_default()
     }
 
-    /// The powers of two that make the channels alike; `None` where a constant is not what it should be.
-    fn exponents(&self, graph: &Subgraph, seen: &HashMap<TensorId, Vec<f32>>) -> Option<Vec<i32>> {
+    /// The powers of two of the least noise; `None` where a constant is not what it should be.
+    fn exponents(&self, graph: &Subgraph, seen: &HashMap<TensorId, Channels>) -> Option<Vec<i32>> {
         let mut activations = Sizes::new(self.channels);
-        self.tensors.iter().filter_map(|t| seen.get(t)).for_each(|seen| activations.add(seen));
+        let of_tensors = self.tensors.iter().filter_map(|t| seen.get(t));
+        of_tensors.for_each(|channels| activations.add(&channels.largest()));
         let mut weights = Sizes::new(self.channels);
-        for &reader in &self.readers {
-            let (tensor, _) = constants(graph, reader)?;
-            let values = finite_values(&graph.tensors[tensor])?;
-            let (channels, place) = channel_read(graph, reader)?;
-            let mut largest = vec![0f32; channels];
-            for (index, value) in values.iter().enumerate() {
-                let most = &mut largest[place(index)];
-                *most = most.max(value.abs());
-            }
+        let mut readers = vec![];
+        for &number in &self.readers {
+            let (reader, largest) = reader(graph, number)?;
             weights.add(&largest);
+            let operand = graph.nodes[number].inputs.first().copied().flatten()?;
+            readers.extend(seen.get(&operand).map(|channels| (reader, channels)));
         }
-        let exponent = |channel: usize| match (activations.mean(channel), weights.mean(channel)) {
-            (Some(activation), Some(weight)) => {
-                let exponent = ((activation - weight) / 2.0).round();
-                exponent.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT) as i32
-            }
-            _ => 0,
+        let with_strength = |strength: f32| -> Vec<i32> {
+            let exponent = |channel: usize| match (activations.mean(channel), weights.mean(channel))
+            {
+                (Some(activation), Some(weight)) => {
+                    let exponent = (activation * strength - weight * (1.0 - strength)).round();
+                    exponent.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT) as i32
+                }
+                _ => 0,
+            };
+            (0..self.channels).map(exponent).collect()
         };
-        Some((0..self.channels).map(exponent).collect())
+        let mut best: Option<(f64, Vec<i32>)> = None;
+        for exponents in STRENGTHS.map(with_strength) {
+            let factors: Vec<f64> = exponents.iter().map(|&e| (e as f64).exp2()).collect();
+            let noise = readers.iter().map(|(reader, of)| reader.noise(of, &factors)).sum();
+            let is_worth_it = |(least, _): &(f64, _)| noise < least * WORTH_WHILE;
+            if best.as_ref().is_none_or(is_worth_it) {
+                best = Some((noise, exponents));
+            }
+        }
+        best.map(|(_, exponents)| exponents)
     }
 
     /// Divides the channels where they are made and multiplies what reads them; `None`, with nothing changed, where
@@ -230,8 +208,14 @@ fn constants(graph: &Subgraph, node: usize) -> Option<(TensorId, Option<TensorId
     let weights = own(weights).filter(is_own)?;
     match own(bias) {
         None => Some((weights, None)),
+        // zeros stay so, however many layers share them
+        Some(bias) if is_zero(&graph.tensors[bias]) => Some((weights, None)),
         Some(bias) => Some((weights, Some(bias).filter(is_own))).filter(|(_, bias)| bias.is_some()),
     }
+}
+
+fn is_zero(tensor: &Tensor) -> bool {
+    tensor.f32_values().is_some_and(|values| values.iter().all(|&value| value == 0.0))
 }
 
 type Place = Box<dyn Fn(usize) -> usize>;
@@ -286,6 +270,36 @@ fn channel_read(graph: &Subgraph, node: usize) -> Option<(usize, Place)> {
         _ => return None,
     };
     Some((channels, place))
+}
+
+/// What a layer's weights are on the channels that it reads, and the largest on each.
+fn reader(graph: &Subgraph, node: usize) -> Option<(Reader, Vec<f32>)> {
+    let (weights, _) = constants(graph, node)?;
+    let values = finite_values(&graph.tensors[weights])?;
+    let shape = graph.tensors[weights].known_shape()?;
+    let (channels, place) = channel_read(graph, node)?;
+    let depthwise = matches!(graph.nodes[node].op, LiteOp::DepthwiseConv2D { .. });
+    let (&last, leading) = shape.split_last()?;
+    let results = if depthwise { last } else { *leading.first()? };
+    let per_result = values.len().checked_div(results).filter(|&n| n > 0)?;
+    let inner = if depthwise { 1 } else { last.max(1) };
+    let mut most = vec![0f32; results * inner];
+    let (mut of_channels, mut squares) = (vec![0f32; channels], vec![0f64; channels]);
+    for (index, value) in values.iter().enumerate() {
+        let size = value.abs();
+        let channel = place(index);
+        let slot = match depthwise {
+            true => index % last,
+            false => index / per_result * inner + index % inner,
+        };
+        most[slot] = most[slot].max(size);
+        of_channels[channel] = of_channels[channel].max(size);
+        squares[channel] += size as f64 * size as f64;
+    }
+    let first = |result: usize| if depthwise { result } else { result * per_result };
+    let firsts = (0..results).map(|result| place(first(result))).collect();
+    let taps = (per_result / inner) as f64;
+    Some((Reader { firsts, largest: most, squares, taps }, of_channels))
 }
 
 fn groups(graph: &Subgraph) -> Vec<Group> {

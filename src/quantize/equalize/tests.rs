@@ -1,7 +1,7 @@
 use super::*;
-use crate::graph::{Dim, ElementType, Padding, Tensor};
+use crate::graph::{Dim, ElementType, Padding};
 use crate::model::plan_lite;
-use crate::runtime::Tensor as Value;
+use crate::runtime::{Tensor as Value, f32_values};
 
 struct Pictures(Vec<Value>);
 
@@ -81,6 +81,32 @@ fn channels_become_alike_and_the_result_stays() {
     let first = model.main().nodes[0].inputs[1].unwrap();
     let made = model.main().tensors[first].f32_values().unwrap();
     assert!(made[0] / made[1] < 100.0, "{made:?}");
+}
+
+#[test]
+fn layers_may_share_a_bias_of_zeros() {
+    let share = |value: f32| {
+        let mut model = residual();
+        let graph = &mut model.subgraphs[0];
+        let shared = constant(graph, &[2], &[value; 2]);
+        graph.nodes[0].inputs[2] = shared;
+        graph.nodes[1].inputs[2] = shared;
+        model
+    };
+    let x = Value::from_shape(&[1, 3, 3, 1], &[0.5f32; 9]).unwrap();
+    let samples = Pictures(vec![x.clone()]);
+    let equalized = |mut model: Model| {
+        let factors = equalize(&mut model, &samples, 8, 1, &crate::progress::Silent).unwrap();
+        (factors.len(), run(&model, &x))
+    };
+    for (value, groups) in [(0.0, 1), (0.25, 0)] {
+        let before = run(&share(value), &x);
+        let (found, after) = equalized(share(value));
+        assert_eq!(found, groups);
+        for (a, b) in before.iter().zip(&after) {
+            assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{before:?} {after:?}");
+        }
+    }
 }
 
 #[test]

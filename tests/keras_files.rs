@@ -135,7 +135,7 @@ fn masked_steps_do_not_count() {
         ..Default::default()
     };
     predict(&options).unwrap();
-    let found = read_npz(&fs::read(out).unwrap()).unwrap();
+    let found = read_npz(&fs::read(out).unwrap().into()).unwrap();
     assert_eq!(found[0].1.to_f32(), [2.0, 1.0, 2.5, 4.0]);
 }
 

@@ -167,6 +167,7 @@ fn check_integers(mut graph: Model, activations: ActivationType) -> Result<()> {
         histograms: false,
         ranges: None,
         report_runs: 1,
+        report_threads: 1,
         threads: 1,
     };
     quantize_to_integers(&mut graph, Some(&runs), &options, &Silent)?;

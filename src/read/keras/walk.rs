@@ -148,6 +148,13 @@ impl Walk {
             }
         }
         let output = |value: &ValueRef| {
+            let layer = &network.layers[value.layer];
+            ensure!(
+                !layers::MASK_OPERATIONS.contains(&layer.class.as_str()),
+                "output '{}' is a mask ({}); build the model without that output",
+                layer.name,
+                layer.class
+            );
             values.get(value).copied().with_context(|| {
                 format!("what layer '{}' gives is never computed", network.layers[value.layer].name)
             })
@@ -171,9 +178,10 @@ impl Walk {
         if let Some(network) = &layer.network {
             return self.run(network, &format!("{name}/"), &inputs);
         }
-        let Some(inputs) = inputs.into_iter().collect::<Option<Vec<TensorId>>>() else {
+        let Some(mut inputs) = inputs.into_iter().collect::<Option<Vec<TensorId>>>() else {
             return Ok(vec![None]);
         };
+        let taken = layers::take_mask(&self.builder, call, &mut inputs, &mut self.masks);
         let mut context = LayerContext {
             builder: &mut self.builder,
             layer,
@@ -184,6 +192,7 @@ impl Walk {
             masks: &mut self.masks,
         };
         let built = layers::find(layer).map_err(|reason| anyhow!(reason)).and_then(|build| {
+            taken?;
             context.refuse_training()?;
             let tensor = build(&mut context)?;
             layers::pass_on(layer, &context.inputs, tensor, context.masks);

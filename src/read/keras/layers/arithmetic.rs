@@ -37,6 +37,8 @@ fn build(name: &str) -> Option<Build> {
         "Relu" | "relu" => |c| unary(c, UnaryOp::Relu),
         "Relu6" | "relu6" => |c| unary(c, UnaryOp::Relu6),
         "Sigmoid" | "sigmoid" => |c| unary(c, UnaryOp::Logistic),
+        "NotEqual" => mask::not_equal,
+        "Any" => mask::any,
         _ => return None,
     })
 }

@@ -28,6 +28,61 @@ fn differs(c: &mut Context, x: TensorId, value: TensorId) -> Result<TensorId> {
     c.builder.cast(&name, differs, ElementType::F32)
 }
 
+/// The operations of Keras 3 that make masks; what they give is 0 and 1 in float32, not booleans.
+pub const OPERATIONS: [&str; 2] = ["NotEqual", "Any"];
+
+/// How Keras 3 writes the mask of Embedding, and the first half of Masking's.
+pub fn not_equal(c: &mut Context) -> Result<TensorId> {
+    let x = c.input()?;
+    let [Argument::Input(_), Argument::Constant(number)] = c.call.arguments.as_slice() else {
+        bail!("it compares two values; only masks, of a value and a number, have a form here");
+    };
+    let number = number.as_f64().context("it compares with what is no number")?;
+    let value = match c.builder.element(x) {
+        ElementType::F32 => c.builder.scalar(number as f32)?,
+        ElementType::I32 => {
+            ensure!(number as i32 as f64 == number, "it compares integers with {number}");
+            c.builder.i32s("value", &[], &[number as i32])?
+        }
+        other => bail!("it compares values of {other}"),
+    };
+    differs(c, x, value)
+}
+
+/// How Keras 3 writes the second half of Masking's mask.
+pub fn any(c: &mut Context) -> Result<TensorId> {
+    let x = c.input()?;
+    let rank = c.builder.rank(x);
+    let axis = c.value("axis").as_i64();
+    ensure!(axis == Some(-1) && rank >= 2, "an axis of {}", c.value("axis"));
+    let name = c.named("counts");
+    c.builder.reduce(&name, ReduceOp::Max, x, &[rank - 1], c.flag("keepdims", false))
+}
+
+/// Takes the value of a call's `mask`, which Keras 3 writes out, from the call's inputs.
+///
+/// # Errors
+/// It is not where Keras writes it.
+pub fn take_mask(
+    builder: &Builder,
+    call: &LayerCall,
+    inputs: &mut Vec<TensorId>,
+    masks: &mut HashMap<TensorId, Mask>,
+) -> Result<()> {
+    let Some((_, mask)) = call.named.iter().find(|(name, _)| name == "mask") else { return Ok(()) };
+    match mask {
+        Argument::Constant(Value::Null) => Ok(()),
+        &Argument::Input(place) if place > 0 && place + 1 == inputs.len() => {
+            let mask = inputs.remove(place);
+            let is_steps = builder.rank(mask) == 2 && builder.element(mask) == ElementType::F32;
+            let mask = if is_steps { Mask::Steps(mask) } else { Mask::Unknown };
+            masks.insert(inputs[0], mask);
+            Ok(())
+        }
+        _ => bail!("it takes a mask in a way that has no form here"),
+    }
+}
+
 /// Steps that are `mask_value` throughout become zeros and do not count.
 pub fn masking(c: &mut Context) -> Result<TensorId> {
     let x = c.float_input()?;

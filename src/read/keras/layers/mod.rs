@@ -16,7 +16,7 @@ use super::config::{Argument, Layer, LayerCall};
 use super::weights::Variable;
 use crate::graph::*;
 use anyhow::{Context as _, Result, bail, ensure};
-pub use mask::{Mask, pass_on};
+pub use mask::{Mask, OPERATIONS as MASK_OPERATIONS, pass_on, take_mask};
 use serde_json::Value;
 use std::collections::HashMap;
 

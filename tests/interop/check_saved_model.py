@@ -82,7 +82,8 @@ def check(report, written, seen, expected, form):
     inputs, outputs = plain(next(iter(net.runs.values()))), next(iter(expected.values()))
     report.check(f"{name}: names of inputs", lambda: sorted(first["inputs"]), equal(sorted(inputs)))
     report.check(f"{name}: names of outputs", lambda: sorted(first["outputs"]), equal(sorted(outputs)))
-    report.check(f"{name}: saved again", lambda: first["resaved"], equal(0.0))
+    # TensorFlow adds up on several threads, in no fixed order
+    report.check(f"{name}: saved again", lambda: first["resaved"], at_most(1e-6))
     report.check(f"{name}: through TensorFlow's converter, in LiteRT", lambda: relative_difference(outputs, litert_outputs(written.tflite, inputs)), at_most(RELATIVE))
     if form:
         return

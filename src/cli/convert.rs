@@ -12,7 +12,9 @@ use crate::commands::quantize::{IntegerFlags, Quantized};
 use crate::compare::Accuracy;
 use crate::format::atomic;
 use crate::ops::ActivationType;
-use crate::quantize::{EndType, LayerLoss, RangeMethod, Scheme, Slowdown, WeightReport};
+use crate::quantize::{
+    CarriedReport, EndType, LayerLoss, RangeMethod, Scheme, Slowdown, WeightReport,
+};
 use crate::write::SavedModelForm;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -463,7 +465,7 @@ fn accuracy_text(accuracy: &Accuracy, scheme: &str) -> String {
     )
 }
 
-fn with_own_scales(carried: &crate::quantize::CarriedReport, global: &Global) -> String {
+fn with_own_scales(carried: &CarriedReport, global: &Global) -> String {
     if global.quiet {
         return String::new();
     }

@@ -15,7 +15,9 @@ use crate::model::{
 };
 use crate::passes::MovedEnd;
 use crate::progress::Progress;
-use crate::quantize::{Float16Plan, Scheme, Slowdown, WeightReport, slowdowns};
+use crate::quantize::{
+    CarriedReport, Float16Plan, Scheme, Slowdown, WeightReport, keep_carried, slowdowns,
+};
 use crate::write::{Description, write_tflite};
 use crate::{lower, passes, read};
 use anyhow::{Context, Result, ensure};
@@ -78,7 +80,7 @@ pub struct ConvertReport {
     pub unchecked_ops: usize,
     /// Of a model that is quantized already.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub carried: Option<crate::quantize::CarriedReport>,
+    pub carried: Option<CarriedReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantized>,
     /// Of a scheme that leaves activations float32.
@@ -194,9 +196,7 @@ pub fn convert(
     }
     graph.validate()?;
     let carried = match &loaded {
-        Some(loaded) => {
-            crate::quantize::keep_carried(&mut graph, &lower::stored_constants(loaded)?)?
-        }
+        Some(loaded) => keep_carried(&mut graph, &lower::stored_constants(loaded)?)?,
         None => None,
     };
     let mut tensors = graph.subgraphs.iter().flat_map(|g| &g.tensors);

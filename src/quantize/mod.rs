@@ -12,6 +12,7 @@ mod float16;
 mod histogram;
 mod int4;
 mod integers;
+mod judge;
 mod keep_float;
 mod keep_sums;
 mod layer_histogram;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::graph::{Dim, Padding};
+use crate::graph::{Activation, Dim, LiteOp, Node, Padding, Quantization, Subgraph, TensorId};
 
 struct Net(Subgraph);
 

@@ -130,7 +130,8 @@ struct IntegerArgs {
     #[arg(long, value_name = "REGEX")]
     keep_float: Vec<Regex>,
     /// Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels,
-    /// otherwise the error's share of the outputs' power
+    /// otherwise the error's share of the outputs' power. With dynamic, w8 and w4: keep the fewest weights in float16, by
+    /// the error's share of the outputs' power in the worst run [default there: 0.07%; w4: 100%]
     #[arg(long, value_name = "P%", value_parser = percent)]
     max_drop: Option<f64>,
     /// Draw what each layer loses, and the values of the worst beside where they are clipped
@@ -283,11 +284,13 @@ impl IntegerArgs {
             ("--no-equalization", self.no_equalization),
             ("--no-bias-correction", self.no_bias_correction),
             ("--io", self.io.is_some()),
-            ("--max-drop", self.max_drop.is_some()),
             ("--plot", self.plot.is_some()),
         ];
-        let of_weights =
-            [("--per-tensor", self.per_tensor), ("--keep-float", !self.keep_float.is_empty())];
+        let of_weights = [
+            ("--per-tensor", self.per_tensor),
+            ("--keep-float", !self.keep_float.is_empty()),
+            ("--max-drop", self.max_drop.is_some()),
+        ];
         let given =
             |flags: &[(&'static str, bool)]| flags.iter().find(|flag| flag.1).map(|flag| flag.0);
         let activations = scheme.and_then(Scheme::activations);
@@ -469,9 +472,16 @@ fn with_own_scales(carried: &CarriedReport, global: &Global) -> String {
     if global.quiet {
         return String::new();
     }
-    let plural = if carried.integer_layers == 1 { " works" } else { "s work" };
-    let mut text =
-        format!("{} op{plural} on integers, with the model's scales\n", carried.integer_layers);
+    let mut text = String::new();
+    let ops = |count| if count == 1 { "op works" } else { "ops work" };
+    if carried.integer_layers > 0 {
+        let count = carried.integer_layers;
+        text += &format!("{count} {} on integers, with the model's scales\n", ops(count));
+    }
+    if carried.dynamic_layers > 0 {
+        let count = carried.dynamic_layers;
+        text += &format!("{count} {} on the model's int8 weights\n", ops(count));
+    }
     for layer in &carried.float_layers {
         text += &format!("{} '{}' stays float32: {}\n", layer.op, layer.name, layer.why);
     }
@@ -506,6 +516,7 @@ fn weights_only(weights: &WeightReport) -> String {
     for constant in &weights.float_constants {
         text += &format!("note: '{}' stays float32: {}\n", constant.name, constant.why);
     }
+    text += &of_weights_budget(weights);
     text += &format!(
         "{} of {} numbers became {}, in {} constant{}\n",
         thousands(weights.numbers as u64),
@@ -515,6 +526,27 @@ fn weights_only(weights: &WeightReport) -> String {
         if weights.constants == 1 { "" } else { "s" }
     );
     text
+}
+
+fn of_weights_budget(weights: &WeightReport) -> String {
+    let Some(budget) = &weights.budget else { return String::new() };
+    let share = |drop: f64| format!("{:.2} %", drop * 100.0);
+    let all = share(budget.drop_of_all);
+    match budget.kept_float.as_slice() {
+        [] if budget.holds => String::new(),
+        [] => format!(
+            "note: the error is {all} of the outputs' power; float16 weights do not bring it to {}\n",
+            share(budget.allowed)
+        ),
+        kept => format!(
+            "{} constant{} stay{} float16: the error is {} of the outputs' power ({all} without): {}\n",
+            kept.len(),
+            if kept.len() == 1 { "" } else { "s" },
+            if kept.len() == 1 { "s" } else { "" },
+            share(budget.drop),
+            kept.join(", ")
+        ),
+    }
 }
 
 /// Layers that are shown unless all are asked for.

@@ -207,20 +207,25 @@ pub fn convert(
         plan.apply(&mut graph);
         out_of_range = plan.out_of_range;
     }
+    let source = SampleSource { ports: &ports, record, moved: &moved, classes };
     let mut quantization = None;
     let mut samples = None;
     if let Some(activations) = options.scheme.and_then(Scheme::activations) {
-        let source = SampleSource { ports: &ports, record, moved: &moved, classes };
         let mut done = quantize(&mut graph, activations, &options.integers, &source, progress)?;
         done.0.notes.splice(0..0, notes);
         (quantization, samples) = (Some(done.0), done.1);
     }
     let weights = match options.scheme.and_then(Scheme::weights) {
-        Some(weights) => Some(quantize_weights_only(&mut graph, weights, &options.integers)?),
+        Some(weights) => {
+            let (flags, runs) = (&options.integers, unchecked_ops == 0);
+            let data = data.as_ref();
+            Some(quantize_weights_only(&mut graph, weights, flags, data, &source, runs, progress)?)
+        }
         None => None,
     };
     let scheme = match (&carried, options.scheme) {
         (Some(carried), None) if carried.integer_layers > 0 => "int8",
+        (Some(carried), None) if carried.dynamic_layers > 0 => "dynamic",
         _ => scheme,
     };
     let description = Description {
@@ -243,6 +248,8 @@ pub fn convert(
     let transposes = graph.subgraphs.iter().map(passes::transpose_count).sum();
     let slowdowns = if quantization.is_some() { slowdowns(&graph) } else { vec![] };
     let budget = quantization.as_ref().and_then(|q: &Quantized| q.report.budget.as_ref());
+    let of_weights = weights.as_ref().and_then(|w| w.budget.as_ref());
+    let budget = budget.or(of_weights.filter(|_| options.integers.max_drop.is_some()));
     let within_budget = budget.is_none_or(|budget| budget.holds);
     let ranges = options.integers.save_ranges.as_deref();
     let threads = options.integers.threads;

@@ -3,7 +3,7 @@
 use crate::data::mnist;
 use crate::data::preprocessing::{Channels, Preprocessing};
 use crate::graph::{Dim, ElementType, shape_text};
-use crate::runtime::{Plan, Port, Tensor};
+use crate::runtime::{Plan, Port, Tensor, to_f32};
 use crate::tract::guard::with_loop_limit;
 use anyhow::{Context, Result, bail, ensure};
 use rand_pcg::Pcg64;
@@ -105,6 +105,36 @@ pub fn example_inputs(
         run = found?.unwrap_or(run);
     }
     Ok(Inputs { runs: vec![run], labels: None, what: "seeded random values".into() })
+}
+
+/// Runs of values in 0..1, and each again with values of mean 0 and variance 1: models take the ones or the others.
+pub fn with_normal_values(inputs: Inputs) -> Result<Inputs> {
+    let mut runs = inputs.runs;
+    for number in 0..runs.len() {
+        let normal = |tensor: &Tensor| match tensor.datum_type().is_float() {
+            true => {
+                let values = normal_from_uniform(&to_f32(tensor)?);
+                let normal = Tensor::from_shape(tensor.shape(), &values)?;
+                Ok(normal.cast_to_dt(tensor.datum_type())?.into_owned())
+            }
+            false => Ok(tensor.clone()),
+        };
+        if runs[number].iter().any(|tensor| tensor.datum_type().is_float()) {
+            runs.push(runs[number].iter().map(normal).collect::<Result<_>>()?);
+        }
+    }
+    Ok(Inputs { runs, labels: None, what: inputs.what })
+}
+
+/// Box and Muller's transform of neighbours.
+fn normal_from_uniform(values: &[f32]) -> Vec<f32> {
+    let mut normal = vec![];
+    for pair in values.chunks(2) {
+        let radius = (-2.0 * (1.0 - pair[0].clamp(0.0, 1.0 - f32::EPSILON)).ln()).sqrt();
+        let angle = std::f32::consts::TAU * pair.get(1).unwrap_or(&0.0);
+        normal.extend([radius * angle.cos(), radius * angle.sin()].iter().take(pair.len()));
+    }
+    normal
 }
 
 /// The first test digits, as `record` has them.

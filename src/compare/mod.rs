@@ -5,7 +5,7 @@ mod inputs;
 mod layers;
 
 pub use align::{Alignment, End, Side};
-pub use inputs::{Inputs, Samples, digits, example_inputs, rows_of_runs};
+pub use inputs::{Inputs, Samples, digits, example_inputs, rows_of_runs, with_normal_values};
 pub use layers::{LayerDifference, Layers, compare_layers};
 
 use crate::format::mmap;

@@ -16,6 +16,8 @@ pub struct StoredConstant {
     pub zero_points: Vec<i32>,
     /// Of the integers.
     pub element: ElementType,
+    /// Whether they meet values that are quantized as the model runs.
+    pub dynamic: bool,
 }
 
 /// Those of a loaded file.
@@ -28,6 +30,7 @@ pub fn stored_constants(loaded: &onnx::Loaded) -> Result<Vec<StoredConstant>> {
             scales: stored.scales.clone(),
             zero_points: stored.zero_points.clone(),
             element: element_type(stored.datum)?,
+            dynamic: stored.dynamic,
         })
     });
     stored.collect()

@@ -28,6 +28,12 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let &[left, _] = node.inputs.as_slice() else { return Ok(None) };
     let datum = ctx.model.outlet_fact(left)?.datum_type;
     let wide = matches!(datum, DatumType::I64 | DatumType::U32);
+    if op.is::<math::ShiftLeft>() {
+        return times_power_of_two(ctx, node);
+    }
+    if op.is::<math::ShiftLeft>() && matches!(datum, DatumType::I32 | DatumType::I64) {
+        return times_power_of_two(ctx, node);
+    }
     let form = if !datum.is_integer() {
         return Ok(None);
     } else if op.is::<logic::BitAnd>() {
@@ -80,6 +86,22 @@ pub fn lower(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
     let to = ctx.element(OutletId::new(node.id, 0))?;
     let result = ctx.cast(&node.name, result, to);
     let result = ctx.reshape(&node.name, result, inner_shape, &shape)?;
+    ctx.bind(node, result);
+    Ok(Some(()))
+}
+
+/// tract's shift: what it makes of a product with one constant, a power of two. It is that product again.
+fn times_power_of_two(ctx: &mut LowerContext, node: &TypedNode) -> Result<Option<()>> {
+    let Some(amount) = ctx.constant(node.inputs[1]) else { return Ok(None) };
+    let amounts = amount.cast_to::<i64>()?;
+    let &[amount] = amounts.try_as_plain_ram()?.as_slice::<i64>()? else { return Ok(None) };
+    ensure!((0..31).contains(&amount), "a shift by {amount} bits");
+    let element = ctx.element(node.inputs[0])?;
+    let x = ctx.tensor_as(node.inputs[0], element)?;
+    let shape = ctx.shape(OutletId::new(node.id, 0))?;
+    let mut chain = Chain::new(ctx, &node.name, element, &shape);
+    let power = chain.scalar((1u32 << amount) as f32)?;
+    let result = chain.binary(BinaryOp::Mul, x, power);
     ctx.bind(node, result);
     Ok(Some(()))
 }

@@ -1,7 +1,7 @@
 //! Mixed precision: the fewest layers in float32 that keep a model's loss within a budget.
 
 use super::apply::EndType;
-use super::judge::Judge;
+use super::judge::{Judge, Measure};
 use super::layers::LayerLoss;
 use super::plan::IntegerPlan;
 use crate::compare::Samples;
@@ -15,7 +15,8 @@ use std::collections::HashSet;
 /// What a budget came to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BudgetReport {
-    /// `accuracy` (share of right answers lost) or `noise` (power of the error by that of the outputs).
+    /// `accuracy` (share of right answers lost) or `noise` (power of the error by that of the outputs; of all runs, or
+    /// `of the worst run`).
     pub measure: &'static str,
     pub allowed: f64,
     /// With all layers that have an integer form on integers.
@@ -43,7 +44,7 @@ pub fn keep_within(
     allowed: f64,
     progress: &dyn Progress,
 ) -> Result<(HashSet<usize>, BudgetReport)> {
-    let judge = Judge::new(model, samples, most_runs, allowed)?;
+    let judge = Judge::new(model, samples, Measure::AnswersOrNoise, most_runs, allowed)?;
     progress.begin("finding layers to keep in float32", 0);
     let drop_with = |kept: &HashSet<usize>| -> Result<f64> {
         ensure!(!progress.cancelled(), "stopped");

@@ -33,16 +33,7 @@ impl Float16Plan {
                 if kept.contains(&id) {
                     continue;
                 }
-                let fits = |word: &[u8; 4]| {
-                    let value = f32::from_le_bytes(*word);
-                    !value.is_finite() || value.abs() <= LARGEST_F16
-                };
-                let all_fit = values.chunks(PART).all(|part| {
-                    let all_fit = part.iter().all(fits);
-                    mmap::release(part.as_flattened());
-                    all_fit
-                });
-                if all_fit {
+                if all_fit(values) {
                     narrowed.push(id);
                 } else {
                     plan.out_of_range.push(tensor.name.clone());
@@ -58,18 +49,8 @@ impl Float16Plan {
         for (graph, narrowed) in model.subgraphs.iter_mut().zip(&self.narrowed) {
             let mut widening = vec![];
             for &id in narrowed {
-                let tensor = &mut graph.tensors[id];
-                let Some(words) = float32_words(tensor) else { continue };
-                let bytes = narrowed_bytes(words);
-                tensor.data = None;
-                let narrow = Tensor {
-                    name: format!("{}/float16", tensor.name),
-                    origin: tensor.origin.clone(),
-                    element: ElementType::F16,
-                    shape: tensor.shape.clone(),
-                    quantization: None,
-                    data: Some(Bytes::from(bytes)),
-                };
+                let Some(narrow) = float16_copy(&graph.tensors[id]) else { continue };
+                graph.tensors[id].data = None;
                 let narrow = graph.add_tensor(narrow);
                 widening.push(Node {
                     op: LiteOp::Dequantize,
@@ -107,6 +88,36 @@ pub fn widen_constants(model: &mut Model) {
         graph.nodes = kept;
     }
     model.metadata.retain(|m| m.name != "reduced_precision_support");
+}
+
+/// Whether float16 can hold a float32 constant.
+pub fn fits_float16(tensor: &Tensor) -> bool {
+    float32_words(tensor).is_some_and(all_fit)
+}
+
+fn all_fit(words: &[[u8; 4]]) -> bool {
+    let fits = |word: &[u8; 4]| {
+        let value = f32::from_le_bytes(*word);
+        !value.is_finite() || value.abs() <= LARGEST_F16
+    };
+    words.chunks(PART).all(|part| {
+        let all_fit = part.iter().all(fits);
+        mmap::release(part.as_flattened());
+        all_fit
+    })
+}
+
+/// A float32 constant as float16; `None` of anything else.
+pub fn float16_copy(tensor: &Tensor) -> Option<Tensor> {
+    let bytes = narrowed_bytes(float32_words(tensor)?);
+    Some(Tensor {
+        name: format!("{}/float16", tensor.name),
+        origin: tensor.origin.clone(),
+        element: ElementType::F16,
+        shape: tensor.shape.clone(),
+        quantization: None,
+        data: Some(Bytes::from(bytes)),
+    })
 }
 
 fn float32_words(tensor: &Tensor) -> Option<&[[u8; 4]]> {

@@ -6,9 +6,20 @@ use crate::model::plan_lite;
 use crate::runtime::{Plan, Tensor, to_f32};
 use anyhow::Result;
 
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Right answers lost where the samples have labels and the outputs classes, otherwise the error's share of the
+    /// outputs' power.
+    AnswersOrNoise,
+    /// The error's share of the power of all outputs together, in the run that has most of it.
+    NoiseOfWorstRun,
+}
+
 /// Measures quantized graphs against the float graph on the same samples.
 pub struct Judge<'a> {
     samples: &'a dyn Samples,
+    measure: Measure,
     runs: usize,
     expected: Vec<Vec<Vec<f32>>>,
     /// Right answers of the float graph, where the samples have labels and the outputs classes.
@@ -20,12 +31,14 @@ impl<'a> Judge<'a> {
     pub fn new(
         model: &Model,
         samples: &'a dyn Samples,
+        measure: Measure,
         most_runs: usize,
         allowed: f64,
     ) -> Result<Judge<'a>> {
         let plan = plan_lite(model)?;
         let runs = enough_runs(samples, most_runs, allowed);
-        let mut judge = Judge { samples, runs, expected: vec![], right: None, labelled: 0 };
+        let mut judge =
+            Judge { samples, measure, runs, expected: vec![], right: None, labelled: 0 };
         let mut session = plan.session()?;
         let mut right = 0;
         for run in 0..runs {
@@ -42,6 +55,9 @@ impl<'a> Judge<'a> {
 
     /// Right answers and labels of a run.
     fn right(&self, run: usize, outputs: &[Tensor]) -> Result<Option<(usize, usize)>> {
+        if self.measure == Measure::NoiseOfWorstRun {
+            return Ok(None);
+        }
         let (Some(labels), Some(output)) = (self.samples.labels(run), outputs.first()) else {
             return Ok(None);
         };
@@ -49,7 +65,11 @@ impl<'a> Judge<'a> {
     }
 
     pub fn measure(&self) -> &'static str {
-        if self.right.is_some() { "accuracy" } else { "noise" }
+        match self.measure {
+            Measure::AnswersOrNoise if self.right.is_some() => "accuracy",
+            Measure::AnswersOrNoise => "noise",
+            Measure::NoiseOfWorstRun => "noise of the worst run",
+        }
     }
 
     /// How much worse `plan` is than the float graph.
@@ -57,22 +77,34 @@ impl<'a> Judge<'a> {
         let mut session = plan.session()?;
         let mut right = 0;
         let mut sums: Vec<(f64, f64)> = vec![];
+        let mut worst = 0.0;
+        let worst_of = |sums: &[(f64, f64)]| {
+            sums.iter().map(|&(signal, noise)| share(signal, noise)).fold(0.0, f64::max)
+        };
         for run in 0..self.runs {
             let outputs = session.run(self.samples.run(run)?)?;
             right += self.right(run, &outputs)?.map_or(0, |(right, _)| right);
             sums.resize(outputs.len(), (0.0, 0.0));
             for ((sum, output), expected) in sums.iter_mut().zip(&outputs).zip(&self.expected[run])
             {
-                for (a, b) in expected.iter().zip(to_f32(output)?) {
-                    let (a, b) = (*a as f64, b as f64);
+                for (&a, b) in expected.iter().zip(to_f32(output)?) {
+                    if a.is_nan() && b.is_nan() || a == b && a.is_infinite() {
+                        continue;
+                    }
+                    let (a, b) = (a as f64, b as f64);
                     *sum = (sum.0 + a * a, sum.1 + (a - b) * (a - b));
                 }
+            }
+            if self.measure == Measure::NoiseOfWorstRun {
+                let (signal, noise) =
+                    sums.drain(..).fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+                worst = share(signal, noise).max(worst);
             }
         }
         if let Some(before) = self.right {
             return Ok((before as f64 - right as f64) / self.labelled as f64);
         }
-        Ok(sums.iter().map(|&(signal, noise)| share(signal, noise)).fold(0.0, f64::max))
+        Ok(worst_of(&sums).max(worst))
     }
 }
 

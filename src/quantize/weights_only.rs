@@ -2,12 +2,17 @@
 //! the ops that LiteRT has hybrid kernels for; every other constant is read through DEQUANTIZE.
 
 mod apply;
+mod budget;
 mod plan;
 
+use super::budget::BudgetReport;
 use super::keep_float::check_names;
 use super::layers::is_quantized;
+use crate::compare::Samples;
 use crate::graph::{ElementType, Model, Tensor};
+use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
+use budget::keep_within;
 use plan::WeightPlan;
 use regex_lite::Regex;
 use serde::Serialize;
@@ -29,6 +34,8 @@ pub struct WeightOptions {
     pub per_tensor: bool,
     /// The weights of layers whose result's name one of these matches stay float32.
     pub keep_float: Vec<Regex>,
+    /// The largest share of the outputs' power that the error may be; more, and weights stay float16.
+    pub max_drop: Option<f64>,
 }
 
 /// What became of the float32 constants.
@@ -43,6 +50,9 @@ pub struct WeightReport {
     pub all_numbers: usize,
     /// Constants that stay float32 though they are not small.
     pub float_constants: Vec<FloatConstant>,
+    /// Its `kept_float` are constants that are float16.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetReport>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -58,14 +68,26 @@ const LEAST_NUMBERS: usize = 512;
 const SCALE_BYTES: usize = 4 + 8;
 const DEQUANTIZE_BYTES: usize = 200;
 
-/// Quantizes the weights of `model` in place.
+/// Quantizes the weights of `model` in place; a `max_drop` is measured on `samples`.
 ///
 /// # Errors
-/// The model is quantized already; there are no weights to quantize; a `keep_float` matches no layer.
-pub fn quantize_weights(model: &mut Model, options: &WeightOptions) -> Result<WeightReport> {
+/// The model is quantized already; there are no weights to quantize; a `keep_float` matches no layer; a run fails.
+pub fn quantize_weights(
+    model: &mut Model,
+    options: &WeightOptions,
+    samples: Option<&dyn Samples>,
+    progress: &dyn Progress,
+) -> Result<WeightReport> {
     ensure!(!is_quantized(model), "the model is quantized already; start from the float model");
     check_names(&options.keep_float, &model.subgraphs)?;
-    let plan = WeightPlan::new(model, options);
+    let mut plan = WeightPlan::new(model, options);
+    ensure_any(&plan, options)?;
+    let budget = match (options.max_drop, samples) {
+        (Some(allowed), Some(samples)) => {
+            Some(keep_within(model, &mut plan, options, samples, allowed, progress)?)
+        }
+        _ => None,
+    };
     let planned = plan.changes.iter().zip(&model.subgraphs);
     let sizes = planned.flat_map(|(changes, graph)| {
         changes.iter().map(|change| count(&graph.tensors[change.tensor]))
@@ -74,15 +96,6 @@ pub fn quantize_weights(model: &mut Model, options: &WeightOptions) -> Result<We
     let tensors = model.subgraphs.iter().flat_map(|graph| &graph.tensors);
     let floats = tensors.filter(|t| t.element == ElementType::F32 && t.data.is_some());
     let all_numbers = floats.map(count).sum();
-    ensure!(
-        !sizes.is_empty(),
-        "no layer has weights of {LEAST_NUMBERS} numbers or more that can become {}{}",
-        element(options.scheme),
-        match plan.float_constants.first() {
-            Some(first) => format!("; '{}' cannot: {}", first.name, first.why),
-            None => String::new(),
-        }
-    );
     plan.apply(model, options)?;
     model.validate().context("the quantized graph")?;
     Ok(WeightReport {
@@ -91,7 +104,21 @@ pub fn quantize_weights(model: &mut Model, options: &WeightOptions) -> Result<We
         numbers: sizes.iter().sum(),
         all_numbers,
         float_constants: plan.float_constants,
+        budget,
     })
+}
+
+fn ensure_any(plan: &WeightPlan, options: &WeightOptions) -> Result<()> {
+    ensure!(
+        plan.changes.iter().any(|changes| !changes.is_empty()),
+        "no layer has weights of {LEAST_NUMBERS} numbers or more that can become {}{}",
+        element(options.scheme),
+        match plan.float_constants.first() {
+            Some(first) => format!("; '{}' cannot: {}", first.name, first.why),
+            None => String::new(),
+        }
+    );
+    Ok(())
 }
 
 fn element(scheme: WeightScheme) -> ElementType {

@@ -3,6 +3,7 @@
 //! The bytes are hostile: everything tract would trust (sizes, names, order) is checked first.
 
 mod control;
+mod dynamic;
 mod quantized_forms;
 mod recurrent;
 mod stored;
@@ -12,6 +13,7 @@ use super::*;
 use crate::graph::{UnsupportedOp, UnsupportedOps};
 use crate::tract::guard::{self, Allowance};
 use ::anyhow::{Context, Result, bail, ensure};
+pub use dynamic::DYNAMIC;
 use prost::Message;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -481,13 +483,13 @@ pub struct Loaded {
 /// # Errors
 /// Names the node that does not type-check; a panic or hang in tract is an error too.
 pub fn load(file: Arc<OnnxFile>, folder: Option<&Path>) -> Result<Loaded> {
-    load_decluttered(file, folder, optimize::declutter)
+    load_decluttered(file, folder, |_| (), optimize::declutter)
 }
 
 /// [`load`] for lowering: operators stay as the file has them where tract would split products of a
 /// concatenation and move axes for its own kernels.
 pub fn load_to_lower(file: Arc<OnnxFile>, folder: Option<&Path>) -> Result<Loaded> {
-    load_decluttered(file, folder, optimize::declutter_to_lower)
+    load_decluttered(file, folder, dynamic::rephrase, optimize::declutter_to_lower)
 }
 
 fn check_external_data(proto: &pb::ModelProto, folder: Option<&Path>) -> Result<()> {
@@ -510,6 +512,7 @@ fn has_external_data(proto: &pb::ModelProto) -> bool {
 fn load_decluttered(
     file: Arc<OnnxFile>,
     folder: Option<&Path>,
+    rephrase: fn(&mut pb::GraphProto),
     declutter: fn(&mut TypedModel) -> Result<()>,
 ) -> Result<Loaded> {
     check_external_data(&file.proto, folder)?;
@@ -517,7 +520,9 @@ fn load_decluttered(
         + file.weights.values().map(|w| w.len() as u64).sum::<u64>();
     let folder = folder.and_then(|f| f.to_str()).map(str::to_string);
     guard::with_allowance("loading the graph", Allowance::for_bytes(size), move || {
-        let proto = weights::as_inputs(&file.proto, &file.weights);
+        let mut proto = file.proto.clone();
+        proto.graph.iter_mut().for_each(rephrase);
+        let proto = weights::as_inputs(&proto, &file.weights);
         let graph = proto.graph.as_ref().context("no graph")?;
         let parsed = framework().parse(&proto, folder.as_deref());
         let mut parsed = parsed.map_err(|e| with_way_out(e, graph))?;
@@ -558,7 +563,7 @@ pub struct LoadedValues {
 
 /// As [`load`], with every value of the file still there.
 pub fn load_values(file: Arc<OnnxFile>, folder: Option<&Path>) -> Result<LoadedValues> {
-    let loaded = load_decluttered(file, folder, |_| Ok(()))?;
+    let loaded = load_decluttered(file, folder, |_| (), |_| Ok(()))?;
     let labels = loaded.model.outlet_labels.iter();
     let outlets = labels.map(|(outlet, name)| (name.clone(), *outlet)).collect();
     Ok(LoadedValues { inputs: loaded.inputs, outlets, model: loaded.model })

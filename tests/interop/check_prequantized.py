@@ -289,6 +289,84 @@ def check_net(report, mlctl, name, folder, litert):
             report.check(f"{title}: SQNR, {kernels} (onnxruntime {limit + 1.5:.1f})", measured, at_least(limit))
 
 
+def integer_graphs():
+    """Name, nodes, constants, input shape and type, whether the result is exact."""
+    random = np.random.default_rng(3)
+    byte = lambda *shape: random.integers(0, 256, shape, np.uint8)
+    signed = lambda *shape: random.integers(-128, 128, shape).astype(np.int8)
+    node, float32 = helper.make_node, np.float32
+    zero = {"za": np.uint8(120), "zb": np.int8(3)}
+    for inner in (24, 1000):
+        yield f"MatMulInteger of {inner}", [node("MatMulInteger", ["x", "w", "za", "zb"], ["y"])], {"w": signed(inner, 7), **zero}, [5, inner], TensorProto.UINT8, True
+    columns = {"w": byte(24, 7), "za": np.uint8(120), "zb": byte(7)}
+    yield "MatMulInteger, columns", [node("MatMulInteger", ["x", "w", "za", "zb"], ["y"])], columns, [5, 24], TensorProto.UINT8, True
+    yield "ConvInteger", [node("ConvInteger", ["x", "w", "za", "zb"], ["y"], pads=[1, 1, 1, 1])], {"w": signed(6, 4, 3, 3), **zero}, [2, 4, 7, 7], TensorProto.UINT8, True
+    yield "ConvInteger of many", [node("ConvInteger", ["x", "w", "za"], ["y"])], {"w": signed(6, 40, 3, 3), "za": np.uint8(120)}, [2, 40, 7, 7], TensorProto.UINT8, True
+    scales = {"sw": float32(0.02)}
+    dynamic = node("DynamicQuantizeMatMul", ["x", "w", "sw", "", "b"], ["y"], domain="com.microsoft")
+    yield "DynamicQuantizeMatMul", [dynamic], {"w": signed(24, 7), "b": random.standard_normal(7).astype(float32), **scales}, [5, 24], TensorProto.FLOAT, False
+    nodes = [
+        node("DynamicQuantizeLinear", ["x"], ["q", "sq", "zq"]),
+        node("MatMulIntegerToFloat", ["q", "w", "sq", "sw", "zq"], ["y"], domain="com.microsoft"),
+    ]
+    yield "MatMulIntegerToFloat", nodes, {"w": signed(24, 7), **scales}, [5, 24], TensorProto.FLOAT, False
+
+
+def check_integers(report, mlctl, case, folder, litert):
+    name, nodes, constants, shape, kind, exact = case
+    outputs = list(nodes[-1].output)
+    results = {"MatMulInteger": ["INT32"], "ConvInteger": ["INT32"]}.get(nodes[-1].op_type, ["FLOAT"])
+    graph = helper.make_graph(
+        nodes,
+        "integers",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info(n, getattr(TensorProto, kind), None) for n, kind in zip(outputs, results)],
+        [numpy_helper.from_array(np.asarray(value), n) for n, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)], ir_version=9)
+    source, path = folder / "integers.onnx", folder / "integers.tflite"
+    onnx.save(model, source)
+    random = np.random.default_rng(4)
+    draws = [random.standard_normal(shape).astype(np.float32), np.full(shape, 2.5, np.float32), np.zeros(shape, np.float32)]
+    if kind == TensorProto.UINT8:
+        draws = [random.integers(0, 256, shape, np.uint8)]
+    report.check(f"{name}: converts", lambda: converted(mlctl, source, path).exists(), equal(True))
+    for x in draws if exact else draws[:1]:
+        expected = onnx_outputs(source, {"x": x})
+
+        def off(got):
+            return max(float(np.abs(want.astype(np.float64) - got[n]).max() / max(1e-9, np.abs(want).max() if want.dtype == np.float32 else 1)) for n, want in expected.items())
+
+        report.check(f"{name}: mlctl predict is off", lambda: off(predicted(mlctl, source, {"x": x}, folder)), at_most(1e-6))
+        for kernels, xnnpack in KERNELS.items():
+            measured = lambda: off(litert.outputs(path, {"x": x}, xnnpack))
+            report.check(f"{name}: off, {kernels}", measured, at_most(1e-6 if exact else 0.03))
+    if not exact:
+        report.check(f"{name}: ops", lambda: TfliteFile(path).operators(), equal(["FULLY_CONNECTED"]))
+
+
+def check_dynamic(report, mlctl, name, folder, litert):
+    source, path, lite = ROOT / "fixtures/models" / f"{name}.onnx", folder / "dynamic.onnx", folder / "dynamic.tflite"
+    quantize_dynamic(str(source), str(path))
+    given = session(source, False).get_inputs()[0]
+    if name == "magika":
+        inputs = [{given.name: np.random.default_rng(i).integers(0, 256, (2, 2048)).astype(np.int32)} for i in range(4)]
+    else:
+        inputs = [{given.name: x} for x in net_inputs(name)]
+    expected, own = ([onnx_outputs(p, x) for x in inputs] for p in (source, path))
+    joined = lambda runs, output: np.concatenate([run[output].ravel() for run in runs])
+    near = lambda runs, to: min(sqnr(joined(to, output), joined(runs, output)) for output in expected[0])
+    report.check(f"{name} dynamic: SQNR of mlctl predict to onnxruntime", lambda: near([predicted(mlctl, path, x, folder) for x in inputs[:2]], own[:2]), at_least(50.0))
+    report.check(f"{name} dynamic: converts", lambda: converted(mlctl, path, lite).exists(), equal(True))
+    report.check(f"{name} dynamic: bytes", lambda: lite.stat().st_size, at_most(int(path.stat().st_size * 1.1) + 20_000))
+    reached = near(own, expected)
+    for kernels, xnnpack in KERNELS.items():
+        # the reference kernels quantize a picture's activations with one scale, and so does LiteRT for what it leaves to them
+        limit = min(reached - (2.5 if xnnpack == REFERENCE else 1.5), 40.0)
+        measured = lambda: near([litert.outputs(lite, x, xnnpack) for x in inputs], expected)
+        report.check(f"{name} dynamic: SQNR, {kernels} (onnxruntime {reached:.1f})", measured, at_least(limit))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mlctl", type=Path)
@@ -306,6 +384,12 @@ def main():
         for net in ("lenet_mnist", "pnet", "rnet", "onet", "blazeface_front", "squeezenet1_1"):
             if re.search(options.only, net):
                 check_net(report, mlctl, net, folder, litert)
+        for case in integer_graphs():
+            if re.search(options.only, case[0]):
+                check_integers(report, mlctl, case, folder, litert)
+        for net in ("lenet_mnist", "rnet", "magika", "squeezenet1_1"):
+            if re.search(options.only, f"dynamic {net}"):
+                check_dynamic(report, mlctl, net, folder, litert)
     litert.stop()
     return report.finish()
 

@@ -32,15 +32,6 @@ SMALL = {"squeezenet1_1", "pnet", "rnet", "onet", "blazeface_front", "squeezenet
 # Correlation with the float net's outputs: of all outputs of all runs together, and of the worst output of a run. The latter is
 # that of BlazeFace's scores, on pictures that show no human face: all are near one value.
 AT_LEAST = {"dynamic": (0.9995, 0.985), "w8": (0.9995, 0.99), "w4": (0.5, -1.0)}
-# What is reached where that is not: LiteRT's hybrid kernels have eight bits for a whole picture's activations, and random weights
-# in VGG19 lose in eight bits what they lose.
-REACHED = {
-    ("blazeface_front", "dynamic"): 0.996,
-    ("blazeface_front", "w8"): 0.999,
-    ("bvlc_alexnet", "dynamic"): 0.999,
-    ("vgg19", "dynamic"): 0.998,
-    ("vgg19", "w8"): 0.9985,
-}
 MNIST_BYTES = 84_000
 KERNELS = {"XNNPACK": True, "reference kernels": REFERENCE}
 HYBRID = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
@@ -194,8 +185,8 @@ def check_net(report, mlctl, net, folder, litert):
     for scheme in ("dynamic", "w8", "w4"):
         path = folder / f"{net.name}-{scheme}.tflite"
         share = 0.125 if scheme == "w4" else 0.25
-        # small layers, biases and the graph itself stay as large
-        limit = int(share * size * 1.12) + 170_000
+        # small layers, biases and the graph itself stay as large; layers that lose most have float16 weights
+        limit = int(share * size * 1.15) + 190_000
         report.check(
             f"{net.name} {scheme}: bytes",
             lambda: converted(mlctl, net.path, path, "--quantize", scheme, "--no-verify").stat().st_size,
@@ -214,7 +205,7 @@ def check_net(report, mlctl, net, folder, litert):
                 return float(np.corrcoef(a, b)[0, 1])
 
             whole, worst = AT_LEAST[scheme]
-            report.check(f"{net.name} {scheme}: correlation, {kernels}", together, at_least(REACHED.get((net.name, scheme), whole)))
+            report.check(f"{net.name} {scheme}: correlation, {kernels}", together, at_least(whole))
             report.check(f"{net.name} {scheme}: of the worst output, {kernels}", lambda: min(float(np.corrcoef(a, b)[0, 1]) for a, b in found), at_least(worst))
         path.unlink(missing_ok=True)
 

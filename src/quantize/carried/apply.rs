@@ -1,6 +1,6 @@
 //! Edits a lite graph into the integers that a plan decided on.
 
-use super::constants;
+use super::constants::{self, IntegerWeights};
 use super::plan::{CarriedPlan, Grid, IntegerNode, Place};
 use crate::graph::{ElementType, LiteOp, Model, Node, Quantization, Subgraph, Tensor, TensorId};
 use crate::ops::QuantRule;
@@ -39,6 +39,7 @@ impl CarriedPlan<'_> {
             match place {
                 Place::Conversion => edit.conversion(node)?,
                 Place::Integer(how) => edit.integer_node(node, how)?,
+                Place::Hybrid { weights, axis } => edit.hybrid_node(node, weights, *axis)?,
                 Place::Float(_) => edit.float_node(node, true)?,
                 Place::Untouched => edit.float_node(node, false)?,
             }
@@ -119,7 +120,7 @@ impl Edit<'_, '_> {
 
     /// Makes old tensor `tensor` hold its reals.
     fn real(&mut self, tensor: TensorId) -> Result<()> {
-        if self.floats[tensor] || self.plan.grids.get(tensor).is_none_or(|grid| grid.is_none()) {
+        if self.plan.grids.get(tensor).is_none_or(|grid| grid.is_none()) || self.floats[tensor] {
             return Ok(());
         }
         let form = self.forms[tensor].first().copied();
@@ -189,6 +190,33 @@ impl Edit<'_, '_> {
         Ok(())
     }
 
+    fn hybrid_node(&mut self, mut node: Node, weights: &IntegerWeights, axis: usize) -> Result<()> {
+        let tensor = node.inputs.get(1).copied().flatten().context("its weights are missing")?;
+        let key = (tensor, u32::MAX, axis as i64, ElementType::I8);
+        let integers = match self.constants.get(&key) {
+            Some(&there) => there,
+            None => {
+                let channels = self.graph.tensors[tensor].known_shape().context("an open shape")?;
+                let mut weights = weights.clone();
+                let is_conv = !matches!(node.op, LiteOp::FullyConnected { .. });
+                if let (true, &[scale]) = (is_conv, weights.scales.as_slice()) {
+                    // LiteRT's hybrid kernels of these look for a scale a channel where there is but one
+                    weights.scales = vec![scale; channels[axis]];
+                }
+                let quantization = weights.along(axis, is_conv);
+                let data = weights.data;
+                let new = self.integer_constant(tensor, ElementType::I8, data, quantization);
+                self.constants.insert(key, new);
+                new
+            }
+        };
+        node.inputs[1] = Some(integers);
+        if let LiteOp::FullyConnected { asymmetric_quantize_inputs, .. } = &mut node.op {
+            *asymmetric_quantize_inputs = true;
+        }
+        self.float_node(node, false)
+    }
+
     /// Large weights of a float32 node as the model stores them, behind a DEQUANTIZE.
     fn stored_constant(&mut self, tensor: TensorId) -> Option<TensorId> {
         let key = (tensor, 0, 0, ElementType::F32);
@@ -206,7 +234,7 @@ impl Edit<'_, '_> {
         let integers = Tensor {
             name,
             origin,
-            element: ElementType::I8,
+            element: weights.element,
             quantization: Some(quantization),
             data: Some(weights.data.into()),
             ..old.clone()

@@ -22,8 +22,13 @@ pub struct IntegerWeights {
 
 impl IntegerWeights {
     pub fn quantization(&self, axis: usize) -> Quantization {
+        self.along(axis, false)
+    }
+
+    /// With a list of scales along `axis` where there is one alone, too, if `listed`.
+    pub fn along(&self, axis: usize, listed: bool) -> Quantization {
         match self.scales.as_slice() {
-            &[scale] => Quantization::PerTensor { scale, zero_point: self.zero_point },
+            &[scale] if !listed => Quantization::PerTensor { scale, zero_point: self.zero_point },
             scales => Quantization::PerChannel {
                 scales: scales.to_vec(),
                 zero_points: vec![0; scales.len()],
@@ -61,19 +66,17 @@ pub fn weights(tensor: &Tensor, stored: &StoredConstant, axis: usize) -> Result<
     let (&[zero_point], &[_]) = (stored.zero_points.as_slice(), stored.scales.as_slice()) else {
         bail!("its weights have a zero point beside 0 for each channel, which TFLite has not");
     };
-    let zero_point = zero_point + shift;
-    let shifted = steps.iter().map(|step| u8::try_from(step + zero_point).ok());
+    let zero_point = zero_point.saturating_add(shift);
+    let shifted = steps.iter().map(|step| u8::try_from(step.saturating_add(zero_point)).ok());
     let data = shifted.collect::<Option<Vec<u8>>>();
     let data = data.context("its weights have more than eight bits")?;
     let zero_point = zero_point.into();
     Ok(IntegerWeights { element: ElementType::U8, data, scales, zero_point })
 }
 
-/// As [`weights`], whichever axis the scales are along; int8 only.
+/// As [`weights`], whichever axis the scales are along.
 pub fn along_any_axis(tensor: &Tensor, stored: &StoredConstant) -> Option<(IntegerWeights, usize)> {
-    let found =
-        (0..tensor.shape.len()).find_map(|axis| Some((weights(tensor, stored, axis).ok()?, axis)));
-    found.filter(|(weights, _)| weights.element == ElementType::I8)
+    (0..tensor.shape.len()).find_map(|axis| Some((weights(tensor, stored, axis).ok()?, axis)))
 }
 
 /// The grid of a constant operand: the one it is stored on, or one of its own range.
@@ -129,7 +132,8 @@ pub fn bias(tensor: &Tensor, scales: &[f32], wide: bool) -> Result<Vec<u8>> {
             ensure!(step.abs() < (1u64 << 40) as f64, "its bias has more than 40 bits");
             data.extend((step as i64).to_le_bytes());
         } else {
-            ensure!(step.abs() < f64::from(i32::MAX), "its bias has more than 32 bits");
+            // the sum that it is added to needs the rest
+            ensure!(step.abs() <= f64::from(1 << 30), "its bias has more than 30 bits");
             data.extend((step as i32).to_le_bytes());
         }
     }

@@ -19,6 +19,8 @@ use serde::Serialize;
 pub struct CarriedReport {
     /// Ops on integers.
     pub integer_layers: usize,
+    /// Products of int8 weights and float32 values that become int8 as the model runs.
+    pub dynamic_layers: usize,
     /// Nodes with floats that stayed so, and why.
     pub float_layers: Vec<FloatLayer>,
 }
@@ -33,6 +35,8 @@ pub fn keep_carried(model: &mut Model, stored: &[StoredConstant]) -> Result<Opti
     let plan = CarriedPlan::new(model.main(), stored);
     let graph = model.main();
     let nodes = graph.nodes.iter().zip(&plan.nodes);
+    // where nothing has scales, float32 is no news
+    let nodes = nodes.filter(|_| plan.grids.iter().any(|grid| grid.is_some()));
     let float_layers = nodes.filter_map(|(node, place)| {
         let Place::Float(why) = place else { return None };
         let tensor = &graph.tensors[*node.outputs.first()?];
@@ -45,6 +49,7 @@ pub fn keep_carried(model: &mut Model, stored: &[StoredConstant]) -> Result<Opti
     let report = CarriedReport {
         float_layers: float_layers.collect(),
         integer_layers: plan.nodes.iter().filter(|p| matches!(p, Place::Integer(_))).count(),
+        dynamic_layers: plan.nodes.iter().filter(|p| matches!(p, Place::Hybrid { .. })).count(),
     };
     plan.apply(model)?;
     model.validate().context("the graph with the model's own scales")?;

@@ -62,6 +62,11 @@ pub enum Place {
     /// QUANTIZE and DEQUANTIZE of whole tensors: they stand where reals are read or integers of another scale.
     Conversion,
     Integer(IntegerNode),
+    /// Takes and gives float32, and works on integers in between: int8 weights, the other operand as it comes.
+    Hybrid {
+        weights: IntegerWeights,
+        axis: usize,
+    },
     /// Stays float32; why.
     Float(String),
     /// Has no floats.
@@ -123,8 +128,26 @@ impl<'a> CarriedPlan<'a> {
                 float_results(graph, node).for_each(|result| self.grids[result] = grid);
                 place
             }
-            Err(why) => Place::Float(why),
+            Err(why) => self.hybrid(graph, node).unwrap_or(Place::Float(why)),
         }
+    }
+
+    /// Of a product that the model quantizes as it runs, where LiteRT has a kernel for that.
+    fn hybrid(&self, graph: &Subgraph, node: &Node) -> Option<Place> {
+        use Activation::{SignBit, Tanh};
+        let axis = match node.op {
+            LiteOp::Conv2D { .. } | LiteOp::FullyConnected { .. } => 0,
+            LiteOp::DepthwiseConv2D { .. } => 3,
+            _ => return None,
+        };
+        if node.op.clone().activation_mut().is_some_and(|a| matches!(*a, Tanh | SignBit)) {
+            return None;
+        }
+        let tensor = node.inputs.get(1).copied().flatten()?;
+        let stored = self.stored.get(&tensor).filter(|stored| stored.dynamic)?;
+        let weights = constants::weights(&graph.tensors[tensor], stored, axis).ok()?;
+        let symmetric = weights.element == ElementType::I8;
+        symmetric.then_some(Place::Hybrid { weights, axis })
     }
 
     fn conversion(&mut self, graph: &Subgraph, node: &Node) -> Place {

@@ -65,6 +65,7 @@ fn check(scales: &[f32], zero_points: &[i32], steps: [i32; 4], element: ElementT
         scales: scales.to_vec(),
         zero_points: zero_points.to_vec(),
         element,
+        dynamic: false,
     };
     let mut model = Model { subgraphs: vec![graph], ..Model::default() };
     let report = keep_carried(&mut model, &[stored]).unwrap().unwrap();

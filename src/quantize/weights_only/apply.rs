@@ -3,6 +3,7 @@
 use super::plan::{Change, Form, WeightPlan};
 use super::{WeightOptions, WeightScheme, element};
 use crate::graph::{ElementType, LiteOp, Model, Node, Quantization, Subgraph, Tensor, TensorId};
+use crate::quantize::float16::float16_copy;
 use crate::quantize::int4::{int4_weights, packed};
 use crate::quantize::keep_sums::keep_sums;
 use crate::quantize::parameters::{Int8Weights, finite_values, int8_weights};
@@ -10,8 +11,15 @@ use anyhow::{Context, Result};
 
 impl WeightPlan {
     pub fn apply(&self, model: &mut Model, options: &WeightOptions) -> Result<()> {
-        for (graph, changes) in model.subgraphs.iter_mut().zip(&self.changes) {
+        let changes = self.changes.iter().zip(&self.halves);
+        for (graph, (changes, halves)) in model.subgraphs.iter_mut().zip(changes) {
             let mut widening = vec![];
+            for &tensor in halves {
+                let narrow = float16_copy(&graph.tensors[tensor]);
+                let narrow = graph.add_tensor(narrow.context("weights that are not float32")?);
+                graph.tensors[tensor].data = None;
+                widening.push(dequantize(narrow, tensor));
+            }
             for change in changes {
                 let integers = integers(&graph.tensors[change.tensor], change, graph, options)?;
                 match change.form {

@@ -12,6 +12,8 @@ use crate::quantize::parameters::finite_values;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct WeightPlan {
     pub changes: Vec<Vec<Change>>,
+    /// Constants that become float16, in place of a change.
+    pub halves: Vec<Vec<TensorId>>,
     pub float_constants: Vec<FloatConstant>,
 }
 
@@ -87,7 +89,7 @@ fn has_hybrid_kernel(graph: &Subgraph, node: &Node) -> bool {
 
 impl WeightPlan {
     pub fn new(model: &Model, options: &WeightOptions) -> WeightPlan {
-        let mut plan = WeightPlan { changes: vec![], float_constants: vec![] };
+        let mut plan = WeightPlan { changes: vec![], halves: vec![], float_constants: vec![] };
         for graph in &model.subgraphs {
             let mut readers: Vec<Vec<(usize, usize)>> = vec![vec![]; graph.tensors.len()];
             for (number, node) in graph.nodes.iter().enumerate() {
@@ -111,6 +113,7 @@ impl WeightPlan {
                 }
             }
             plan.changes.push(changes);
+            plan.halves.push(vec![]);
         }
         plan
     }

@@ -62,7 +62,43 @@ pub fn refusal(node: &pb::NodeProto, opset: i64) -> Option<String> {
 
 /// Whether [`rephrase`] knows the operator.
 pub fn knows(node: &pb::NodeProto) -> bool {
-    form(node).is_some()
+    form(node).is_some() || product_to_reals(node).is_some()
+}
+
+/// com.microsoft's products of integers that give reals, as `quantize_dynamic` writes them of ONNX's own.
+fn product_to_reals(node: &pb::NodeProto) -> Option<Vec<pb::NodeProto>> {
+    let input = |place: usize| node.input.get(place).map_or("", |name| name);
+    let [y] = node.output.as_slice() else { return None };
+    let own = |part: &str| format!("{y}/{part}");
+    let [bytes, scale, zero] = ["bytes", "scale", "zero"].map(own);
+    let [sum, real, both, scaled] = ["sum", "real", "scales", "scaled"].map(own);
+    let mut nodes = vec![];
+    let (left, weights_scale, weights_zero, bias) = match node.op_type.as_str() {
+        "DynamicQuantizeMatMul" => {
+            let outputs = vec![bytes.clone(), scale.clone(), zero.clone()];
+            let quantize = part("DynamicQuantizeLinear", &[input(0)], &bytes);
+            nodes.push(pb::NodeProto { output: outputs, ..quantize });
+            ([bytes.as_str(), &scale, &zero], input(2), input(3), input(4))
+        }
+        "MatMulIntegerToFloat" => ([input(0), input(2), input(4)], input(3), input(5), input(6)),
+        _ => return None,
+    };
+    let mut operands = vec![left[0], input(1), left[2], weights_zero];
+    while operands.last().is_some_and(|name| name.is_empty()) {
+        operands.pop();
+    }
+    let mut cast = part("Cast", &[&sum], &real);
+    let float = pb::tensor_proto::DataType::Float as i64;
+    cast.attribute.push(integer_attribute("to", float));
+    nodes.push(part("MatMulInteger", &operands, &sum));
+    nodes.push(cast);
+    nodes.push(part("Mul", &[left[1], weights_scale], &both));
+    let result = if bias.is_empty() { y } else { &scaled };
+    nodes.push(part("Mul", &[&real, &both], result));
+    if !bias.is_empty() {
+        nodes.push(part("Add", &[&scaled, bias], y));
+    }
+    Some(nodes)
 }
 
 fn form(node: &pb::NodeProto) -> Option<&'static Form> {
@@ -91,9 +127,10 @@ pub fn rephrase(graph: &mut pb::GraphProto) {
         for attribute in &mut node.attribute {
             attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(rephrase);
         }
-        match form(&node) {
-            Some(form) => words.on_reals(form, node),
-            None => words.moved(node),
+        match (form(&node), product_to_reals(&node)) {
+            (Some(form), _) => words.on_reals(form, node),
+            (None, Some(product)) => words.nodes.extend(product),
+            (None, None) => words.moved(node),
         }
     }
     graph.node = words.nodes;
@@ -113,7 +150,8 @@ struct Words {
     scalars: HashSet<String>,
 }
 
-fn part(op: &str, inputs: &[&str], output: &str) -> pb::NodeProto {
+/// A node of one result, named after it.
+pub fn part(op: &str, inputs: &[&str], output: &str) -> pb::NodeProto {
     pb::NodeProto {
         op_type: op.into(),
         name: output.into(),
@@ -123,7 +161,7 @@ fn part(op: &str, inputs: &[&str], output: &str) -> pb::NodeProto {
     }
 }
 
-fn integer_attribute(name: &str, value: i64) -> pb::AttributeProto {
+pub fn integer_attribute(name: &str, value: i64) -> pb::AttributeProto {
     pb::AttributeProto {
         name: name.into(),
         r#type: pb::attribute_proto::AttributeType::Int as i32,
@@ -181,7 +219,7 @@ impl Words {
             let alpha = node.attribute.iter().find(|a| a.name == "alpha").map_or(1.0, |a| a.f);
             if form.real == "Gemm" && alpha != 1.0 {
                 let [name, scaled] = ["alpha", "alpha_scale"].map(|p| format!("{result}/{p}"));
-                self.nodes.push(constant(&name, alpha));
+                self.nodes.push(number(&name, alpha));
                 self.nodes.push(part("Mul", &[&factors.0, &name], &scaled));
                 factors.0 = scaled;
             }
@@ -263,7 +301,8 @@ fn moves(node: &pb::NodeProto) -> bool {
     }
 }
 
-fn constant(name: &str, value: f32) -> pb::NodeProto {
+/// A float32 constant.
+pub fn number(name: &str, value: f32) -> pb::NodeProto {
     let value = pb::TensorProto {
         data_type: pb::tensor_proto::DataType::Float as i32,
         float_data: vec![value],

@@ -13,6 +13,8 @@ pub struct Stored {
     pub zero_points: Vec<i32>,
     /// Of the integers.
     pub datum: DatumType,
+    /// Whether they meet values that are quantized as the model runs.
+    pub dynamic: bool,
 }
 
 /// Those of a graph that is not decluttered yet.
@@ -29,6 +31,7 @@ pub fn stored_constants(model: &TypedModel) -> TractResult<Vec<Stored>> {
                 scales: op.channels.scales.clone(),
                 zero_points: op.channels.zero_points.clone(),
                 datum: from.datum_type,
+                dynamic: op.dynamic,
             });
         }
     }

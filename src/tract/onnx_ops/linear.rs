@@ -21,6 +21,7 @@ struct Linear {
     quantizes: bool,
     axis: i64,
     has_zero_point: bool,
+    dynamic: bool,
     /// Of the result, where an attribute gives it.
     to: Option<DatumType>,
 }
@@ -36,6 +37,7 @@ fn linear(node: &pb::NodeProto) -> TractResult<Linear> {
         quantizes: false,
         axis: node.get_attr_opt("axis")?.unwrap_or(1),
         has_zero_point: node.input.get(2).is_some_and(|name| !name.is_empty()),
+        dynamic: node.get_attr_opt::<i64>(onnx::DYNAMIC)?.unwrap_or(0) != 0,
         to,
     })
 }
@@ -130,7 +132,7 @@ impl Expansion for Linear {
             };
             return Ok(tvec![node(name, model, QuantizeLinear { datum: stored, channels }, x)?]);
         }
-        let op = DequantizeLinear { channels };
+        let op = DequantizeLinear { channels, dynamic: self.dynamic };
         if to == DatumType::F32 {
             return Ok(tvec![node(name, model, op, inputs[0])?]);
         }

@@ -13,6 +13,8 @@ pub struct QuantizeLinear {
 #[derive(Debug, Clone, PartialEq)]
 pub struct DequantizeLinear {
     pub channels: Channels,
+    /// Of weights that meet values which are quantized as the model runs.
+    pub dynamic: bool,
 }
 
 impl Eq for QuantizeLinear {}

@@ -134,6 +134,9 @@ struct IntegerArgs {
     /// the error's share of the outputs' power in the worst run [default there: 0.07%; w4: 100%]
     #[arg(long, value_name = "P%", value_parser = percent)]
     max_drop: Option<f64>,
+    /// With w4: dense layers whose inputs it divides get a scale for each so many, and run on XNNPACK alone
+    #[arg(long, value_name = "32|64|128|256", value_parser = block_size)]
+    block_size: Option<usize>,
     /// Draw what each layer loses, and the values of the worst beside where they are clipped
     #[arg(long, value_name = "OUT.svg|png", value_parser = picture)]
     plot: Option<PathBuf>,
@@ -163,6 +166,12 @@ fn percent(text: &str) -> Result<f64, String> {
     let number: f64 = number.trim().parse().map_err(|_| "write it as 0.5% or 0.005".to_string())?;
     let share = number / by;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("it is from 0% to 100%".into()) }
+}
+
+fn block_size(text: &str) -> Result<usize, String> {
+    let sizes = [32, 64, 128, 256];
+    let size = text.parse().ok().filter(|size| sizes.contains(size));
+    size.ok_or_else(|| format!("it is one of {sizes:?}"))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -304,6 +313,9 @@ impl IntegerArgs {
         if let (None, None, Some(flag)) = (activations, weights, given(&of_weights)) {
             return Err(format!("{flag} goes with the integer schemes; {found}"));
         }
+        if self.block_size.is_some() && scheme != Some(Scheme::Weights4) {
+            return Err(format!("--block-size goes with the scheme w4; {found}"));
+        }
         if self.plot.is_some() && self.ranges.is_some() && self.calibrate.is_empty() {
             return Err("--plot draws what samples show: give --calibrate too".into());
         }
@@ -337,6 +349,7 @@ impl IntegerArgs {
             no_bias_correction: self.no_bias_correction,
             keep_float: self.keep_float.clone(),
             max_drop: self.max_drop,
+            block_size: self.block_size,
             plot: self.plot.clone(),
             threads: global.threads(),
         }

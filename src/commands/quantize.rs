@@ -37,6 +37,8 @@ pub struct IntegerFlags {
     pub no_bias_correction: bool,
     pub keep_float: Vec<Regex>,
     pub max_drop: Option<f64>,
+    /// Of int4 weights.
+    pub block_size: Option<usize>,
     /// Where a picture of what layers lose will go; it is drawn elsewhere, from what the report then holds.
     pub plot: Option<PathBuf>,
     pub threads: usize,
@@ -192,6 +194,7 @@ pub fn quantize_weights_only(
         per_tensor: flags.per_tensor,
         keep_float: flags.keep_float.clone(),
         max_drop,
+        block_size: flags.block_size,
     };
     let made;
     let samples: Option<&dyn Samples> = match data {

@@ -302,7 +302,7 @@ pub fn write(graph: &Subgraph, node: &Node) -> Result<TfliteOp> {
             let has_bias = node.inputs.get(2).copied().flatten().is_some();
             let version = match (input_element(graph, node, 0), input_element(graph, node, 1)) {
                 (Some(I16), Some(I4)) => 13,
-                (Some(F32), Some(I8)) => 12,
+                (Some(F32), Some(I8 | I4)) => 12,
                 (Some(I16), _) => 11,
                 (Some(I8), Some(I4)) => 10,
                 _ if !has_bias => 6,

@@ -1,6 +1,7 @@
 //! Int4 weights: fifteen integers, so that what they clip matters as much as how they round.
 
 use super::parameters::{Int8Weights, int8_weights};
+use half::f16;
 
 /// Shares of the largest value that ±7 may stand for.
 const CLIPPINGS: [f32; 10] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55];
@@ -35,12 +36,26 @@ pub fn int4_weights(values: &[f32], shape: &[usize], axis: Option<usize>) -> Int
     let scales: Vec<f32> = chosen
         .map(|(best, widest)| if best.0.is_finite() { best.1 } else { of_seven(*widest) })
         .collect();
+    Int8Weights { integers: rounded(values, inner, &scales), scales }
+}
+
+/// As [`int4_weights`], each `size` values with a scale that float16 holds.
+pub fn int4_blocks(values: &[f32], size: usize) -> Int8Weights {
+    let Int8Weights { scales, .. } = int4_weights(values, &[values.len() / size, size], Some(0));
+    let least = f16::from_bits(1).to_f32();
+    let half = |scale: f32| f16::from_f32(scale.min(f16::MAX.to_f32())).to_f32().max(least);
+    let scales: Vec<f32> = scales.into_iter().map(half).collect();
+    Int8Weights { integers: rounded(values, size, &scales), scales }
+}
+
+/// The nearest of −7 to 7 in blocks of `inner` values, which take turns with the scales.
+fn rounded(values: &[f32], inner: usize, scales: &[f32]) -> Vec<i8> {
     let mut integers = Vec::with_capacity(values.len());
     for (block, values) in values.chunks(inner).enumerate() {
-        let scale = scales[block % channels];
-        integers.extend(values.iter().map(|v| (v / scale).round().clamp(-STEPS, STEPS) as i8));
+        let scale = scales[block % scales.len()];
+        integers.extend(values.iter().map(|v| (v / scale).round().clamp(-7.0, 7.0) as i8));
     }
-    Int8Weights { integers, scales }
+    integers
 }
 
 /// Two a byte, the first in the low half.
@@ -76,6 +91,16 @@ mod tests {
             values.iter().map(|v| f64::from(of(v)).powi(2)).sum()
         };
         assert!(error(clipped.scales[0]) < error(1.0) / 2.0, "{:?}", clipped.scales);
+    }
+
+    #[test]
+    fn blocks_have_scales_of_float16_of_their_own() {
+        let values = [7.0, -3.0, 0.7, 0.1, 0.0, 0.0, 1e30, -1e30];
+        let blocks = int4_blocks(&values, 2);
+        let seventh = f16::from_f32(0.1).to_f32();
+        assert_eq!(blocks.scales[..2], [1.0, seventh]);
+        assert_eq!(blocks.integers, [7, -3, 7, 1, 0, 0, 7, -7]);
+        assert!(blocks.scales.iter().all(|s| *s > 0.0 && s.is_finite()));
     }
 
     #[test]

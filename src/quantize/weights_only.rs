@@ -34,6 +34,8 @@ pub struct WeightOptions {
     pub per_tensor: bool,
     /// The weights of layers whose result's name one of these matches stay float32.
     pub keep_float: Vec<Regex>,
+    /// Int4 weights of dense layers have a scale for each so many inputs, where that divides these.
+    pub block_size: Option<usize>,
     /// The largest share of the outputs' power that the error may be; more, and weights stay float16.
     pub max_drop: Option<f64>,
 }

@@ -1,7 +1,7 @@
 //! `.tflite` → LiteGraph.
 
 use crate::data::preprocessing::{Channels, Preprocessing};
-use crate::format::tflite::{self as file, QuantizationDetails, TensorType};
+use crate::format::tflite::{self as file, BlockwiseQuantization, QuantizationDetails, TensorType};
 use crate::format::tflite_metadata::{
     self as metadata, Content, ModelMetadata, ProcessUnit, TensorMetadata,
 };
@@ -72,7 +72,7 @@ fn subgraph(
 ) -> Result<Subgraph> {
     let mut result = Subgraph { name: graph.name.clone(), ..Default::default() };
     for tensor in &graph.tensors {
-        let converted = convert_tensor(model, tensor)
+        let converted = convert_tensor(model, graph, tensor)
             .with_context(|| format!("tensor '{}' of subgraph {index}", tensor.name))?;
         result.tensors.push(converted);
     }
@@ -119,7 +119,11 @@ fn fill_empty_constants(graph: &mut Subgraph) {
     }
 }
 
-fn convert_tensor(model: &file::Model, tensor: &file::Tensor) -> Result<Tensor> {
+fn convert_tensor(
+    model: &file::Model,
+    graph: &file::SubGraph,
+    tensor: &file::Tensor,
+) -> Result<Tensor> {
     ensure!(!tensor.is_variable, "variable tensors are not supported yet");
     let signature = Some(&tensor.shape_signature).filter(|s| s.len() == tensor.shape.len());
     let shape =
@@ -135,7 +139,10 @@ fn convert_tensor(model: &file::Model, tensor: &file::Tensor) -> Result<Tensor> 
         origin: Some(tensor.name.clone()),
         element: element(tensor.tensor_type)?,
         shape: shape.collect(),
-        quantization: tensor.quantization.as_ref().map(quantization).transpose()?.flatten(),
+        quantization: match &tensor.quantization {
+            Some(parameters) => quantization(model, graph, parameters)?,
+            None => None,
+        },
         data: model.constant(tensor).cloned(),
     })
 }
@@ -158,12 +165,21 @@ fn element(tensor: TensorType) -> Result<ElementType> {
     })
 }
 
-fn quantization(parameters: &file::QuantizationParameters) -> Result<Option<Quantization>> {
-    ensure!(
-        parameters.details == QuantizationDetails::None,
-        "blockwise and custom quantization are not supported yet"
-    );
+fn quantization(
+    model: &file::Model,
+    graph: &file::SubGraph,
+    parameters: &file::QuantizationParameters,
+) -> Result<Option<Quantization>> {
     let axis = usize::try_from(parameters.quantized_dimension).unwrap_or(0);
+    match &parameters.details {
+        QuantizationDetails::None => {}
+        QuantizationDetails::Blockwise(blocks) => {
+            return blockwise(model, graph, blocks, axis).map(Some);
+        }
+        QuantizationDetails::Custom(_) | QuantizationDetails::MultiAxis(_) => {
+            bail!("custom quantization and that of several axes are not supported yet")
+        }
+    }
     let zero_point = |i: usize| parameters.zero_point.get(i).copied().unwrap_or(0);
     Ok(match parameters.scale.as_slice() {
         [] => None,
@@ -174,6 +190,32 @@ fn quantization(parameters: &file::QuantizationParameters) -> Result<Option<Quan
             axis,
         }),
     })
+}
+
+/// Scales of blocks are a constant of the graph.
+fn blockwise(
+    model: &file::Model,
+    graph: &file::SubGraph,
+    blocks: &BlockwiseQuantization,
+    axis: usize,
+) -> Result<Quantization> {
+    ensure!(blocks.zero_points == -1, "zero points of blocks are not supported yet");
+    let size = usize::try_from(blocks.block_size).ok().filter(|&size| size > 0);
+    let size = size.context("a block of no elements")?;
+    let place = usize::try_from(blocks.scales).ok().and_then(|place| graph.tensors.get(place));
+    let tensor = place.context("the scales of blocks are missing")?;
+    let data = model.constant(tensor).context("the scales of blocks are no constant")?;
+    let scales: Vec<f32> = match tensor.tensor_type {
+        TensorType::Float16 => {
+            let halves = data.as_chunks::<2>().0.iter();
+            halves.map(|&half| half::f16::from_le_bytes(half).to_f32()).collect()
+        }
+        TensorType::Float32 => {
+            data.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)).collect()
+        }
+        other => bail!("scales of blocks of type {}", other.name()),
+    };
+    Ok(Quantization::Blockwise { zero_points: vec![0; scales.len()], scales, axis, size })
 }
 
 /// What the file tells about its model beside the graph; what is missing or broken is left out.

@@ -1,14 +1,14 @@
 //! LiteGraph → `.tflite`. The same graph gives the same bytes.
 
 use crate::data::preprocessing::{Channels, Preprocessing};
-use crate::format::tflite::{self as file, QuantizationDetails};
+use crate::format::tflite::{self as file, BlockwiseQuantization, QuantizationDetails};
 use crate::format::tflite_metadata::{
     self as metadata, AssociatedFile, AssociatedFileType, ColorSpace, Content, ModelMetadata,
     ProcessUnit, SubGraphMetadata, TensorMetadata,
 };
 use crate::graph::*;
 use crate::ops;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::io::Write;
@@ -127,6 +127,24 @@ impl FileWriter {
                 self.tensor(tensor).with_context(|| format!("tensor '{}'", tensor.name))?;
             result.tensors.push(tensor);
         }
+        for (id, tensor) in graph.tensors.iter().enumerate() {
+            let Some(Quantization::Blockwise { scales, axis, size, zero_points }) =
+                &tensor.quantization
+            else {
+                continue;
+            };
+            let of_blocks = self.scales_of_blocks(tensor, scales, zero_points, *axis, *size)?;
+            let details = QuantizationDetails::Blockwise(BlockwiseQuantization {
+                scales: index(result.tensors.len())?,
+                zero_points: -1,
+                block_size: i32::try_from(*size)?,
+                block_shape: vec![],
+            });
+            result.tensors.push(of_blocks);
+            let parameters = result.tensors[id].quantization.get_or_insert_default();
+            parameters.quantized_dimension = i32::try_from(*axis)?;
+            parameters.details = details;
+        }
         for node in &graph.nodes {
             let op = ops::write(graph, node)
                 .with_context(|| format!("writing a {} node", node.op.name()))?;
@@ -151,6 +169,34 @@ impl FileWriter {
             });
         }
         Ok(result)
+    }
+
+    /// The float16 tensor that holds the scales of `tensor`'s blocks.
+    fn scales_of_blocks(
+        &mut self,
+        tensor: &Tensor,
+        scales: &[f32],
+        zero_points: &[i64],
+        axis: usize,
+        size: usize,
+    ) -> Result<file::Tensor> {
+        let at = || format!("the blocks of tensor '{}'", tensor.name);
+        let mut shape = tensor.known_shape().with_context(at)?;
+        let along = shape.get_mut(axis).with_context(at)?;
+        ensure!(size > 0 && along.is_multiple_of(size), "{}: no whole number", at());
+        *along /= size;
+        ensure!(shape.iter().product::<usize>() == scales.len(), "{}: not a scale each", at());
+        ensure!(zero_points.iter().all(|&z| z == 0), "{}: a zero point is not 0", at());
+        let halves = scales.iter().flat_map(|&s| half::f16::from_f32(s).to_le_bytes());
+        let data: Vec<u8> = halves.collect();
+        Ok(file::Tensor {
+            shape: shape.iter().map(|&d| i32::try_from(d)).collect::<Result<_, _>>()?,
+            tensor_type: ops::tensor_type(ElementType::F16),
+            buffer: self.buffer(data.into()),
+            name: format!("{}/scales", tensor.name),
+            has_rank: true,
+            ..Default::default()
+        })
     }
 
     fn tensor(&mut self, tensor: &Tensor) -> Result<file::Tensor> {
@@ -183,7 +229,8 @@ fn quantization(quantization: &Quantization) -> Result<file::QuantizationParamet
             ensure!(scales.len() == zero_points.len(), "as many zero points as scales are needed");
             (scales.clone(), zero_points.clone(), *axis)
         }
-        Quantization::Blockwise { .. } => bail!("blockwise quantization cannot be written yet"),
+        // its scales are a tensor, which is added behind all others
+        Quantization::Blockwise { .. } => return Ok(file::QuantizationParameters::default()),
     };
     Ok(file::QuantizationParameters {
         scale,

@@ -35,10 +35,34 @@ fn channels(tensor: &Tensor) -> Result<Channels> {
     Ok(Channels { scales, zero_points, axis })
 }
 
+/// A constant whose blocks of `size` along its last axis have a scale each.
+fn reals_of_blocks(
+    tensor: &Tensor,
+    scales: &[f32],
+    axis: usize,
+    size: usize,
+) -> Result<tract::Tensor> {
+    let at = || format!("tensor '{}'", tensor.name);
+    let shape = tensor.known_shape().with_context(at)?;
+    let integers = integers(tensor).with_context(|| format!("{}: no constant", at()))?;
+    let last = shape.last().copied().unwrap_or(1);
+    let in_rows = axis + 1 == shape.len() && size > 0 && last.is_multiple_of(size);
+    ensure!(in_rows, "{}: only whole blocks along the last axis are supported", at());
+    ensure!(integers.len() / size == scales.len(), "{}: not a scale for each block", at());
+    let blocks = integers.chunks(size).zip(scales);
+    let reals: Vec<f32> =
+        blocks.flat_map(|(block, &scale)| block.iter().map(move |&i| i as f32 * scale)).collect();
+    Ok(tract::Tensor::from_shape(&shape, &reals)?)
+}
+
 /// `tensor` in float32; a constant is computed here and now.
 pub fn reals(ctx: &mut RaiseContext, tensor: TensorId) -> Result<OutletId> {
     let read = &ctx.graph.tensors[tensor];
     let name = format!("{}/real", read.name);
+    if let Some(Quantization::Blockwise { scales, axis, size, .. }) = &read.quantization {
+        let reals = reals_of_blocks(read, scales, *axis, *size)?;
+        return ctx.add_constant(&name, reals.into_arc_tensor());
+    }
     let channels = channels(read)?;
     let shape = read.known_shape();
     let integers = match (read.element, &read.data, &shape) {

@@ -4,7 +4,7 @@ use super::plan::{Change, Form, WeightPlan};
 use super::{WeightOptions, WeightScheme, element};
 use crate::graph::{ElementType, LiteOp, Model, Node, Quantization, Subgraph, Tensor, TensorId};
 use crate::quantize::float16::float16_copy;
-use crate::quantize::int4::{int4_weights, packed};
+use crate::quantize::int4::{int4_blocks, int4_weights, packed};
 use crate::quantize::keep_sums::keep_sums;
 use crate::quantize::parameters::{Int8Weights, finite_values, int8_weights};
 use anyhow::{Context, Result};
@@ -23,7 +23,7 @@ impl WeightPlan {
             for change in changes {
                 let integers = integers(&graph.tensors[change.tensor], change, graph, options)?;
                 match change.form {
-                    Form::Hybrid => {
+                    Form::Hybrid | Form::Blocks(_) => {
                         graph.tensors[change.tensor] = integers;
                         for node in readers(&mut graph.nodes, change.tensor) {
                             if let LiteOp::FullyConnected { asymmetric_quantize_inputs, .. } =
@@ -61,6 +61,16 @@ fn integers(
 ) -> Result<Tensor> {
     let values = finite_values(old).context("weights that are not finite constants")?;
     let shape = old.known_shape().context("weights of an open shape")?;
+    if let Form::Blocks(size) = change.form {
+        let Int8Weights { integers, scales } = int4_blocks(&values, size);
+        let (zero_points, axis) = (vec![0; scales.len()], shape.len() - 1);
+        return Ok(Tensor {
+            element: ElementType::I4,
+            quantization: Some(Quantization::Blockwise { scales, zero_points, axis, size }),
+            data: Some(packed(&integers).into()),
+            ..old.clone()
+        });
+    }
     let (mut weights, most) = match options.scheme {
         WeightScheme::Dynamic | WeightScheme::Int8 => {
             (int8_weights(&values, &shape, change.axis, |_| 0.0), 127)

@@ -34,6 +34,8 @@ pub(super) enum Form {
     Hybrid,
     /// DEQUANTIZE stands between.
     Dequantize,
+    /// They take the integers, of which each so many along the last axis have a scale.
+    Blocks(usize),
     /// GATHER picks integers, and DEQUANTIZE widens what it picked.
     Rows,
 }
@@ -148,11 +150,18 @@ fn change(
     let Some(&first) = roles.first() else { return Err("nothing reads it".into()) };
     let alike = roles.iter().all(|&role| role == first);
     let dynamic = options.scheme == WeightScheme::Dynamic;
-    let (form, axis) = match first {
-        Role::Weights { axis, hybrid: true } if dynamic && alike => (Form::Hybrid, Some(axis)),
-        // what is picked has no scales of its own
-        Role::Table { .. } if dynamic && alike => (Form::Rows, None),
-        Role::Weights { axis, .. } | Role::Table { axis } => (Form::Dequantize, Some(axis)),
+    let is_dense = |&(number, _): &(usize, usize)| {
+        matches!(graph.nodes[number].op, LiteOp::FullyConnected { .. })
+    };
+    let in_blocks = options.block_size.filter(|&size| {
+        let divides = shape.last().is_some_and(|inputs| inputs.is_multiple_of(size));
+        divides && options.scheme == WeightScheme::Int4 && readers.iter().all(is_dense)
+    });
+    let (form, axis) = match (first, in_blocks) {
+        (Role::Weights { axis, hybrid: true }, Some(size)) if alike => {
+            (Form::Blocks(size), Some(axis))
+        }
+        (role, _) => form_of_role(role, dynamic && alike),
     };
     let axis = axis.filter(|_| !options.per_tensor);
     let filters = match first {
@@ -160,7 +169,10 @@ fn change(
         Role::Table { .. } => None,
     };
     let change = Change { tensor, axis, filters, form };
-    let scales = axis.map_or(1, |axis| shape[axis]);
+    let scales = match form {
+        Form::Blocks(size) => count(constant) / size,
+        _ => axis.map_or(1, |axis| shape[axis]),
+    };
     let extra = if form == Form::Hybrid { 0 } else { DEQUANTIZE_BYTES };
     let bytes = element(options.scheme).bytes(count(constant)).unwrap_or(usize::MAX);
     let bytes = bytes.saturating_add(scales.saturating_mul(SCALE_BYTES)).saturating_add(extra);
@@ -168,4 +180,14 @@ fn change(
         return Err(format!("{scales} scales would make it no smaller"));
     }
     Ok(change)
+}
+
+/// How readers of one role get at the reals, and which axis has scales.
+fn form_of_role(role: Role, hybrid_kernels: bool) -> (Form, Option<usize>) {
+    match role {
+        Role::Weights { axis, hybrid: true } if hybrid_kernels => (Form::Hybrid, Some(axis)),
+        // what is picked has no scales of its own
+        Role::Table { .. } if hybrid_kernels => (Form::Rows, None),
+        Role::Weights { axis, .. } | Role::Table { axis } => (Form::Dequantize, Some(axis)),
+    }
 }

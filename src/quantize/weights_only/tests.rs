@@ -40,7 +40,13 @@ fn dense() -> LiteOp {
 }
 
 fn options(scheme: WeightScheme) -> WeightOptions {
-    WeightOptions { scheme, per_tensor: false, keep_float: vec![], max_drop: None }
+    WeightOptions {
+        scheme,
+        per_tensor: false,
+        keep_float: vec![],
+        block_size: None,
+        max_drop: None,
+    }
 }
 
 /// x → dense 32×32 with a bias → dense 32×2, too small.

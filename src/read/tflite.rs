@@ -140,7 +140,7 @@ fn convert_tensor(
         element: element(tensor.tensor_type)?,
         shape: shape.collect(),
         quantization: match &tensor.quantization {
-            Some(parameters) => quantization(model, graph, parameters)?,
+            Some(parameters) => quantization(model, graph, parameters, tensor.shape.len())?,
             None => None,
         },
         data: model.constant(tensor).cloned(),
@@ -169,12 +169,14 @@ fn quantization(
     model: &file::Model,
     graph: &file::SubGraph,
     parameters: &file::QuantizationParameters,
+    rank: usize,
 ) -> Result<Option<Quantization>> {
     let axis = usize::try_from(parameters.quantized_dimension).unwrap_or(0);
     match &parameters.details {
         QuantizationDetails::None => {}
         QuantizationDetails::Blockwise(blocks) => {
-            return blockwise(model, graph, blocks, axis).map(Some);
+            ensure!(axis == 0 && rank > 1, "blocks of other than rows are not supported yet");
+            return blockwise(model, graph, blocks, rank - 1).map(Some);
         }
         QuantizationDetails::Custom(_) | QuantizationDetails::MultiAxis(_) => {
             bail!("custom quantization and that of several axes are not supported yet")

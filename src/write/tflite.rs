@@ -142,7 +142,8 @@ impl FileWriter {
             });
             result.tensors.push(of_blocks);
             let parameters = result.tensors[id].quantization.get_or_insert_default();
-            parameters.quantized_dimension = i32::try_from(*axis)?;
+            // that of the channels, whose rows the blocks are cut from
+            parameters.quantized_dimension = 0;
             parameters.details = details;
         }
         for node in &graph.nodes {

@@ -163,6 +163,22 @@ def check_layer(report, mlctl, layer, folder, litert):
         report.check(f"{title}: DEQUANTIZE ops", lambda: operators["DEQUANTIZE"], equal(wanted))
 
 
+def check_blocks(report, mlctl, folder, litert):
+    """Dense layers with a scale for each block of inputs, which LiteRT has in XNNPACK alone."""
+    layer = Layer("dense in blocks", "Gemm", [5, 256], {"w": [256, 40], "b": [40]})
+    source, path = folder / "layer.onnx", folder / "blocks.tflite"
+    inputs = build(layer, source)
+    expected = {"y": onnxruntime.InferenceSession(str(source), providers=["CPUExecutionProvider"]).run(None, inputs)[0]}
+    by_channel = correlation(expected, litert.outputs(converted(mlctl, source, folder / "w4.tflite", "--quantize", "w4"), inputs, True))
+    for size in (32, 64, 128, 256):
+        converted(mlctl, source, path, "--quantize", "w4", "--block-size", str(size))
+        report.check(f"{layer.name} of {size}: correlation, XNNPACK", lambda: correlation(expected, litert.outputs(path, inputs, True)), at_least(0.985))
+        report.check(f"{layer.name} of {size}: mlctl's correlation", lambda: correlation(expected, predicted(mlctl, path, inputs, folder)), at_least(0.985))
+        report.check(f"{layer.name} of {size}: ops", lambda: TfliteFile(path).operators(), equal(["FULLY_CONNECTED"]))
+    converted(mlctl, source, path, "--quantize", "w4", "--block-size", "32")
+    report.check(f"{layer.name} of 32, over one scale a channel", lambda: correlation(expected, litert.outputs(path, inputs, True)), at_least(by_channel))
+
+
 def check_mnist(report, mlctl, folder):
     tool = Mlctl(mlctl)
     version, _ = tool.train(folder / "digits", "--epochs", "1")
@@ -224,6 +240,8 @@ def main():
         for layer in LAYERS:
             if re.search(options.only, layer.name):
                 check_layer(report, mlctl, layer, folder, litert)
+        if re.search(options.only, "dense in blocks"):
+            check_blocks(report, mlctl, folder, litert)
         if re.search(options.only, "mnist"):
             check_mnist(report, mlctl, folder)
         for net in nets(lambda net: re.search(options.only, net) and net != "magika" and (options.long or net in SMALL), options.long):

@@ -620,7 +620,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__save)
-            opts="-q -v -h -V --to --version --labels --json --quiet --verbose --threads --help --version"
+            opts="-q -v -h -V --to --version --labels --no-saved-model --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

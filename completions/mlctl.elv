@@ -68,6 +68,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --version 'Version number [default: the next free one]'
             cand --labels 'Class names, one a line'
             cand --threads 'Threads to use [default: all cores]'
+            cand --no-saved-model 'Leave out the SavedModel, which takes as much room again'
             cand --json 'Print one JSON document on stdout, nothing else'
             cand -q 'Print results and errors only'
             cand --quiet 'Print results and errors only'

@@ -61,6 +61,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand save" -l to -d 'Model direct
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -l version -d 'Version number [default: the next free one]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -l labels -d 'Class names, one a line' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand save" -l no-saved-model -d 'Leave out the SavedModel, which takes as much room again'
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -l json -d 'Print one JSON document on stdout, nothing else'
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s q -l quiet -d 'Print results and errors only'
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s v -l verbose -d 'Tell more'

@@ -2,6 +2,7 @@
 
 use super::Global;
 use super::render::thousands;
+use super::save::no_saved_model;
 use crate::commands::train::{TrainOptions, TrainReport, train};
 use crate::train::recipe::OptimizerKind;
 use anyhow::{Context, Result};
@@ -81,10 +82,11 @@ impl TrainArgs {
 
 fn text(report: &TrainReport) -> String {
     format!(
-        "test accuracy {:.4}, loss {:.4} on {} samples\nsaved {}\n",
+        "test accuracy {:.4}, loss {:.4} on {} samples\n{}saved {}\n",
         report.test.accuracy,
         report.test.loss,
         thousands(report.test_samples as u64),
+        no_saved_model(report.no_saved_model.as_deref()),
         report.saved.display()
     )
 }

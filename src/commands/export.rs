@@ -8,13 +8,14 @@ use super::convert::{
 use super::inputs::{Classes, PictureFlags, check_data, class_count, data_inputs};
 use crate::compare::Samples;
 use crate::format::atomic;
+use crate::graph::{ElementType, Model};
 use crate::model::{LoadedModel, locate, ports_of_lite, read_labels};
 use crate::ops::GraphDefTarget;
 use crate::passes;
 use crate::progress::Progress;
 use crate::quantize::Scheme;
-use crate::write::{SavedModelForm, graphdef, write_saved_model};
-use anyhow::{Context, Result, ensure};
+use crate::write::{GraphDefModel, SavedModelForm, graphdef, write_saved_model};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -98,6 +99,7 @@ pub fn export(options: &ExportOptions, _: &dyn Progress) -> Result<Outcome<Expor
     );
 
     let (mut graph, loaded) = model.lite_graph()?;
+    let tolerance = options.tolerance.unwrap_or(tolerance_of(&graph));
     let (ports, ends) = ports_of_lite(&graph);
     let record = model.preprocessing.as_ref();
     if let Some(told) = options.pictures.record(record, &ports, &mut vec![])? {
@@ -112,15 +114,9 @@ pub fn export(options: &ExportOptions, _: &dyn Progress) -> Result<Outcome<Expor
         EndLayout::Keep => vec![],
         EndLayout::Nhwc => passes::move_channels_last(&mut graph),
     };
-    if graph.custom_ops().is_empty() {
-        passes::run_for_tensorflow(&mut graph);
-    }
-    // a bias that a pass has moved has its own values again
-    model.restore_constant_names(&mut graph);
     let program = match target {
-        ExportTarget::SavedModel(_) => graphdef(&graph, GraphDefTarget::TensorFlow),
+        ExportTarget::SavedModel(_) => program(&model, &mut graph, GraphDefTarget::TensorFlow)?,
     };
-    let program = program.with_context(|| model.path.display().to_string())?;
 
     let permuted = permuted_ends(&model, &graph, &moved);
     let mappings = |is_input| port_mappings(&graph, &moved, is_input);
@@ -131,7 +127,6 @@ pub fn export(options: &ExportOptions, _: &dyn Progress) -> Result<Outcome<Expor
     let renamed = ends.filter(|(before, after)| before.name != after.name);
     let renamed =
         renamed.map(|(before, after)| (before.name.clone(), after.name.clone())).collect();
-    let tolerance = options.tolerance.unwrap_or(Scheme::tolerance_of(None));
     let verification = match options.no_verify {
         true => None,
         false => {
@@ -165,4 +160,47 @@ pub fn export(options: &ExportOptions, _: &dyn Progress) -> Result<Outcome<Expor
         verification,
     };
     Ok(if holds { Outcome::Done(report) } else { Outcome::CheckFailed(report) })
+}
+
+/// The graph as TensorFlow's nodes, after the passes that are for them.
+fn program(
+    model: &LoadedModel,
+    graph: &mut Model,
+    target: GraphDefTarget,
+) -> Result<GraphDefModel> {
+    // passes trust shapes, and those behind a custom op are only what the file says
+    if graph.custom_ops().is_empty() {
+        passes::run_for_tensorflow(graph);
+    }
+    // a bias that a pass has moved has its own values again
+    model.restore_constant_names(graph);
+    graphdef(graph, target).with_context(|| model.path.display().to_string())
+}
+
+/// A graph that computes with float16 rounds after each op, where TensorFlow may round less often.
+fn tolerance_of(graph: &Model) -> f64 {
+    let mut tensors = graph.subgraphs.iter().flat_map(|g| &g.tensors);
+    let halves = tensors.any(|t| t.element == ElementType::F16 && t.data.is_none());
+    Scheme::tolerance_of(halves.then_some(Scheme::Float16))
+}
+
+/// What TensorFlow loads a version directory of the model as, run against the model.
+///
+/// # Errors
+/// All ops that TensorFlow lacks; a difference over the tolerance.
+pub(super) fn saved_model_of(model: &LoadedModel, threads: usize) -> Result<GraphDefModel> {
+    let (mut graph, loaded) = model.lite_graph()?;
+    let tolerance = tolerance_of(&graph);
+    let program = program(model, &mut graph, GraphDefTarget::TensorFlow)?;
+    let permuted = permuted_ends(model, &graph, &[]);
+    let verification =
+        verify_graph(model, loaded, || Ok((graph, permuted)), tolerance, None, threads)?;
+    if let Some(output) = verification.outputs.iter().find(|o| o.relative > tolerance) {
+        bail!(
+            "its '{}' would differ from the model's by {:.1e} relative ({tolerance:.0e} allowed)",
+            output.name,
+            output.relative
+        );
+    }
+    Ok(program)
 }

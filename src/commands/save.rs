@@ -1,6 +1,7 @@
 //! `save`: any model → a further version directory, verified.
 
 use super::Outcome;
+use super::export::saved_model_of;
 use crate::format::hdf5::is_hdf5;
 use crate::model::{
     Format, Graph, LoadedModel, NewVersion, Record, locate, read_labels, save_version,
@@ -16,6 +17,9 @@ pub struct SaveOptions {
     pub to: PathBuf,
     pub version: Option<u64>,
     pub labels: Option<PathBuf>,
+    /// Leaves out what TensorFlow loads.
+    pub no_saved_model: bool,
+    pub threads: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,6 +27,10 @@ pub struct SaveReport {
     pub source: PathBuf,
     pub saved: PathBuf,
     pub files: Vec<String>,
+    /// Whether TensorFlow loads the version.
+    pub saved_model: bool,
+    /// Why it cannot, where that was not asked for.
+    pub no_saved_model: Option<String>,
 }
 
 pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
@@ -50,22 +58,27 @@ pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
     let name =
         name.with_context(|| format!("--to {} names no model directory", options.to.display()))?;
     let mut record = Record::new(name, primary, plan.inputs(), plan.outputs());
-    record.preprocessing = model.preprocessing;
-    if let Some(known) = model.record {
-        record.metrics = known.metrics;
-        record.training = known.training;
+    record.preprocessing = model.preprocessing.clone();
+    if let Some(known) = &model.record {
+        record.metrics = known.metrics.clone();
+        record.training = known.training.clone();
     }
+    drop(plan);
+    let saved_model = (!options.no_saved_model).then(|| saved_model_of(&model, options.threads));
+    let graph = saved_model.as_ref().and_then(|made| made.as_ref().ok());
     let new = NewVersion {
         record,
         primary: &model.bytes,
         labels: &model.labels,
+        saved_model: graph,
         number: options.version,
     };
-    let mut files = vec![primary.to_string()];
-    if !new.labels.is_empty() {
-        files.push("assets/labels.txt".into());
-    }
     let saved = save_version(&options.to, new)?;
-    files.push("mlctl.json".into());
-    Ok(Outcome::Done(SaveReport { source: model.path, saved, files }))
+    Ok(Outcome::Done(SaveReport {
+        source: model.path,
+        saved: saved.folder,
+        files: saved.files,
+        saved_model: graph.is_some(),
+        no_saved_model: saved_model.and_then(Result::err).map(|reason| format!("{reason:#}")),
+    }))
 }

@@ -1,21 +1,19 @@
 //! `train`: recipe and data → a trained model in a new version directory.
 
 use super::Outcome;
+use super::export::saved_model_of;
 use crate::data::preprocessing::{Channels, Fit, Polarity, Preprocessing};
 use crate::data::resize::Pixels;
 use crate::data::{Dataset, digit, idx_folder, mnist};
 use crate::format::atomic;
-use crate::model::{Metrics, NewVersion, Record, TrainingRecord, save_version};
+use crate::model::{LoadedModel, Metrics, NewVersion, Record, TrainingRecord, save_version};
 use crate::progress::{EpochReport, LayerSummary, Progress, Score};
-use crate::runtime::Plan;
-use crate::tract::onnx;
 use crate::train::recipe::OptimizerKind;
 use crate::train::{self, Recipe, TrainError};
 use anyhow::{Context, Result, bail};
 use prost::Message;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// What is left out stays as the recipe says.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +38,8 @@ pub struct TrainOptions {
 pub struct TrainReport {
     /// The version directory that was made.
     pub saved: PathBuf,
+    /// Why TensorFlow cannot load the version.
+    pub no_saved_model: Option<String>,
     pub data: String,
     pub layers: Vec<LayerSummary>,
     pub parameters: usize,
@@ -73,14 +73,15 @@ pub fn train(options: &TrainOptions, progress: &dyn Progress) -> Result<Outcome<
             return Ok(Outcome::Cancelled(text));
         }
     };
-    let loaded = onnx::load(Arc::new(trained.model.clone().into()), None)?;
-    let plan = Plan::new(loaded.model, &loaded.inputs, &loaded.outputs)?;
     let name = out.file_name().and_then(|n| n.to_str()).unwrap_or(&recipe.name);
-    let mut record = Record::new(name, "model.onnx", plan.inputs(), plan.outputs());
-    record.preprocessing = Some(match &options.data {
+    let mut model = LoadedModel::of_onnx(name, trained.model.encode_to_vec().into())?;
+    model.preprocessing = Some(match &options.data {
         None => Preprocessing::mnist(),
         Some(_) => preprocessing(&data),
     });
+    let plan = model.plan()?;
+    let mut record = Record::new(name, "model.onnx", plan.inputs(), plan.outputs());
+    record.preprocessing = model.preprocessing.clone();
     let validation = trained.epochs.last().and_then(|e| e.validation);
     record.metrics = Some(Metrics { validation, test: trained.test });
     record.training = Some(TrainingRecord {
@@ -88,16 +89,19 @@ pub fn train(options: &TrainOptions, progress: &dyn Progress) -> Result<Outcome<
         samples: trained.training_samples,
         recipe: serde_json::to_value(&recipe)?,
     });
+    let saved_model = saved_model_of(&model, options.threads);
     let new = NewVersion {
         record,
-        primary: &trained.model.encode_to_vec(),
+        primary: &model.bytes,
         labels: &data.class_names,
+        saved_model: saved_model.as_ref().ok(),
         number: None,
     };
     let saved = save_version(&out, new)?;
     let steps: f64 = trained.epochs.iter().map(|e| e.training_seconds).sum();
     Ok(Outcome::Done(TrainReport {
-        saved,
+        saved: saved.folder,
+        no_saved_model: saved_model.err().map(|reason| format!("{reason:#}")),
         data: data.name.clone(),
         parameters: trained.layers.iter().map(|l| l.parameters).sum(),
         layers: trained.layers,

@@ -1,7 +1,7 @@
 //! Loading: a located model → checked graphs and what is known about it.
 
 use super::locate::{Format, Located, Place};
-use super::record::Record;
+use super::record::{LABELS, Record};
 use crate::data::preprocessing::Preprocessing;
 use crate::format::mmap;
 use crate::graph::{self, PermutedEnd, UnsupportedOps};
@@ -47,13 +47,13 @@ impl LoadedModel {
         let (path, format, record, labels) = match &located.place {
             Place::File { path, format } => (path.clone(), *format, None, vec![]),
             Place::Version(folder) => {
-                let record = Record::read_verified(folder)?;
+                let record = Record::read_to_load(folder)?;
                 let path = folder.join(&record.primary);
                 let Some(format) = Format::of_name(&path) else {
                     bail!("{} cannot be read yet; use an .onnx or .tflite", path.display());
                 };
-                let labels = folder.join("assets/labels.txt");
-                let listed = record.files.contains_key("assets/labels.txt");
+                let labels = folder.join(LABELS);
+                let listed = record.files.contains_key(LABELS);
                 let labels = if listed { read_labels(&labels)? } else { vec![] };
                 (path, format, Some(record), labels)
             }
@@ -93,6 +93,24 @@ impl LoadedModel {
             }
         }
         Ok(model)
+    }
+
+    /// A model that is not a file yet, from an ONNX file's bytes.
+    ///
+    /// # Errors
+    /// As [`LoadedModel::load`].
+    pub fn of_onnx(name: &str, bytes: Bytes) -> Result<LoadedModel> {
+        Ok(LoadedModel {
+            name: name.into(),
+            path: "model.onnx".into(),
+            format: Format::Onnx,
+            graph: Graph::Onnx(Arc::new(onnx::open(bytes.clone(), None)?)),
+            bytes,
+            labels: vec![],
+            preprocessing: None,
+            permuted: vec![],
+            record: None,
+        })
     }
 
     /// Gives the inputs' dimension `name` a size.

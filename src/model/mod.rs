@@ -11,4 +11,4 @@ pub use load::{
 };
 pub use locate::{Format, Located, Place, locate, newest_version};
 pub use record::{Metrics, PortRecord, Record, TrainingRecord};
-pub use version::{NewVersion, refuse_saved_file, save_version};
+pub use version::{NewVersion, SavedVersion, refuse_saved_file, save_version};

@@ -11,6 +11,10 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 pub const FILE_NAME: &str = "mlctl.json";
+
+/// The classes' names, a line each.
+pub const LABELS: &str = "assets/labels.txt";
+
 const FORMAT_VERSION: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,6 +89,16 @@ impl Record {
     /// # Errors
     /// The record is missing, broken or newer than this mlctl, or a file differs from what was saved.
     pub fn read_verified(folder: &Path) -> Result<Record> {
+        Record::read(folder, |_, _| true)
+    }
+
+    /// As [`Record::read_verified`], but looks only at the files that loading the model reads: the SavedModel beside
+    /// them is as large again.
+    pub fn read_to_load(folder: &Path) -> Result<Record> {
+        Record::read(folder, |record, name| name == record.primary || name == LABELS)
+    }
+
+    fn read(folder: &Path, is_checked: fn(&Record, &str) -> bool) -> Result<Record> {
         let path = folder.join(FILE_NAME);
         let at = || path.display().to_string();
         let text = crate::format::mmap::read_text(&path).with_context(at)?;
@@ -109,6 +123,9 @@ impl Record {
             let inside = !name.is_empty()
                 && Path::new(name).components().all(|c| matches!(c, Component::Normal(_)));
             ensure!(inside, "{}: '{name}' is outside the version directory", at());
+            if !is_checked(&record, name) {
+                continue;
+            }
             let file = folder.join(name);
             let found = sha256_of(&file)?;
             ensure!(

@@ -1,7 +1,8 @@
 //! Writing version directories: `0001`, `0002`, … below a model directory.
 
-use super::record::{FILE_NAME, Record, sha256_of};
+use super::record::{FILE_NAME, LABELS, Record, sha256_of};
 use crate::format::atomic;
+use crate::write::{GraphDefModel, SavedModelForm, write_saved_model};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,15 +16,25 @@ pub struct NewVersion<'a> {
     pub primary: &'a [u8],
     /// One class a line in `assets/labels.txt`; none where empty.
     pub labels: &'a [String],
+    /// What TensorFlow loads the folder as.
+    pub saved_model: Option<&'a GraphDefModel>,
     /// Otherwise the next free number.
     pub number: Option<u64>,
 }
 
-/// Saves a version below `model_directory` and returns its folder.
+/// A version that was saved.
+#[derive(Debug)]
+pub struct SavedVersion {
+    pub folder: PathBuf,
+    /// The primary file, the others in the order of their names, the record.
+    pub files: Vec<String>,
+}
+
+/// Saves a version below `model_directory`.
 ///
 /// # Errors
 /// The version exists already, or the file system; nothing is left behind then.
-pub fn save_version(model_directory: &Path, new: NewVersion) -> Result<PathBuf> {
+pub fn save_version(model_directory: &Path, new: NewVersion) -> Result<SavedVersion> {
     let at = || format!("cannot save a version in {}", model_directory.display());
     if model_directory.exists() && !model_directory.is_dir() {
         bail!("{}: it is a file", at());
@@ -48,7 +59,7 @@ fn is_taken(error: &anyhow::Error) -> bool {
     io.is_some_and(|e| taken.contains(&e.kind()))
 }
 
-fn save_numbered(model_directory: &Path, new: &NewVersion) -> Result<PathBuf> {
+fn save_numbered(model_directory: &Path, new: &NewVersion) -> Result<SavedVersion> {
     let taken = numbers(model_directory)?;
     let number = match new.number {
         Some(number) => {
@@ -63,26 +74,49 @@ fn save_numbered(model_directory: &Path, new: &NewVersion) -> Result<PathBuf> {
         }
     };
     let folder = model_directory.join(format!("{number:04}"));
+    let mut files = vec![new.record.primary.clone()];
     atomic::create_folder(&folder, |unfinished| -> Result<()> {
         let mut record = new.record.clone();
-        fs::write(unfinished.join(&record.primary), new.primary)?;
-        let mut names = vec![record.primary.clone()];
-        if !new.labels.is_empty() {
-            fs::create_dir(unfinished.join("assets"))?;
-            let text: String = new.labels.iter().map(|l| format!("{l}\n")).collect();
-            fs::write(unfinished.join("assets/labels.txt"), text)?;
-            names.push("assets/labels.txt".into());
+        match new.saved_model {
+            Some(graph) => {
+                write_saved_model(unfinished, graph, new.labels, SavedModelForm::Variables)?;
+            }
+            None if !new.labels.is_empty() => {
+                fs::create_dir(unfinished.join("assets"))?;
+                let text: String = new.labels.iter().map(|l| format!("{l}\n")).collect();
+                fs::write(unfinished.join(LABELS), text)?;
+            }
+            None => {}
         }
-        for name in names {
-            let sha256 = sha256_of(&unfinished.join(&name))?;
-            record.files.insert(name, sha256);
+        let mut names = vec![];
+        list_files(unfinished, "", &mut names)?;
+        names.sort();
+        fs::write(unfinished.join(&record.primary), new.primary)?;
+        files.extend(names);
+        for name in &files {
+            let sha256 = sha256_of(&unfinished.join(name))?;
+            record.files.insert(name.clone(), sha256);
         }
         let mut text = serde_json::to_string_pretty(&record)?;
         text.push('\n');
         fs::write(unfinished.join(FILE_NAME), text)?;
         Ok(())
     })?;
-    Ok(folder)
+    files.push(FILE_NAME.into());
+    Ok(SavedVersion { folder, files })
+}
+
+/// Adds the files below `folder` by their paths from there, `before` in front of each.
+fn list_files(folder: &Path, before: &str, names: &mut Vec<String>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = format!("{before}{}", entry.file_name().to_string_lossy());
+        match entry.file_type()?.is_dir() {
+            true => list_files(&entry.path(), &format!("{name}/"), names)?,
+            false => names.push(name),
+        }
+    }
+    Ok(())
 }
 
 /// Refuses an output that would replace a file of a version directory.

@@ -3,6 +3,7 @@
     "$(tests/peers/venv.sh)" tests/interop/check_main_job.py target/release/mlctl
 """
 
+import hashlib
 import json
 import sys
 import tempfile
@@ -218,6 +219,14 @@ def check_same_bytes(report, job):
     report.check("bytes: seeds 1 and 2 give the same model", lambda: job.onnx.read_bytes() == (job.trained[2][0] / "model.onnx").read_bytes(), equal(False))
 
 
+def check_version(report, job):
+    files = contents(job.version)
+    recorded = json.loads(files.pop("mlctl.json"))["files"]
+    names = ["assets/labels.txt", "fingerprint.pb", "model.onnx", "saved_model.pb", "variables/variables.data-00000-of-00001", "variables/variables.index"]
+    report.check("version directory: files beside mlctl.json", lambda: sorted(files), equal(names))
+    report.check("version directory: sha256 in mlctl.json", lambda: recorded, equal({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}))
+
+
 def check_accuracy(report, job):
     def measured(version):
         return float((onnx_outputs(version / "model.onnx", test_images()).argmax(1) == test_labels()).mean())
@@ -288,7 +297,7 @@ def main():
         report.check("mlctl train, seeds 1, 2, 3", lambda: [v.parent.name for v, _ in job.trained.values()], equal(["my_mnist_model"] * 3))
         if report.failed:
             sys.exit(report.finish())
-        for section in (check_onnx, check_tflite, check_same_bytes, check_accuracy, check_predict, check_recipes):
+        for section in (check_onnx, check_tflite, check_same_bytes, check_version, check_accuracy, check_predict, check_recipes):
             section(report, job)
     sys.exit(report.finish())
 

@@ -23,6 +23,7 @@ RELATIVE = 1e-5
 # The variables TensorFlow must find: initializers of the ONNX file, by name.
 MNIST_VARIABLES = {"dense/kernel": [784, 100], "dense/bias": [100], "dense_1/kernel": [100, 10], "dense_1/bias": [10]}
 OTHER_NAMES = {"resnet50": 1.0, "blazeface_front": 0.3}
+FROZEN = "-frozen"
 NAMES = {"squeezenet1_1", "blazeface_front", "resnet50"}
 
 
@@ -54,23 +55,24 @@ def litert_outputs(path, inputs):
 class Written:
     """A net as a SavedModel, and what TensorFlow said of it, a run at a time."""
 
-    def __init__(self, net, folder, form):
-        self.net, self.path = net, folder / f"{net.name}{form}"
-        self.tflite = self.path.with_suffix(".tflite")
+    def __init__(self, net, folder, title, path=None):
+        """`path` is where it is, if not where this says."""
+        self.net, self.title, base = net, title, folder / title.replace(" ", "_")
+        self.path, self.tflite = path or base, base.with_name(f"{base.name}.tflite")
         self.jobs = []
         for number, inputs in enumerate(map(plain, net.runs.values())):
-            given, made = (self.path.with_suffix(f".{number}.{kind}.npz") for kind in ("in", "out"))
+            given, made = (base.with_name(f"{base.name}.{number}.{kind}.npz") for kind in ("in", "out"))
             np.savez(given, **inputs)
             first = number == 0
-            self.jobs.append(job(self.path, given, made, self.tflite if first else None, self.path.with_suffix(".resaved") if first else None, first))
+            self.jobs.append(job(self.path, given, made, self.tflite if first else None, base.with_name(f"{base.name}.resaved") if first else None, first))
 
     def outputs(self, number):
         with np.load(self.jobs[number]["outputs"]) as file:
             return {name: file[name] for name in file}
 
 
-def check(report, written, seen, expected, form):
-    net, name = written.net, f"{written.net.name}{form}"
+def check(report, written, seen, expected):
+    net, name = written.net, written.title
     for number, (title, outputs) in enumerate(expected.items()):
         report.check(f"{name}, {title}: TensorFlow runs it", lambda: seen[number].get("error"), equal(None))
         if "error" in seen[number]:
@@ -85,7 +87,7 @@ def check(report, written, seen, expected, form):
     # TensorFlow adds up on several threads, in no fixed order
     report.check(f"{name}: saved again", lambda: first["resaved"], at_most(1e-6))
     report.check(f"{name}: through TensorFlow's converter, in LiteRT", lambda: relative_difference(outputs, litert_outputs(written.tflite, inputs)), at_most(RELATIVE))
-    if form:
+    if name.endswith(FROZEN):
         return
     report.check(f"{name}: called", lambda: first["called"], equal(0.0))
     report.check(f"{name}: attributes are the variables", lambda: first["attributes"], equal(True))
@@ -111,19 +113,27 @@ def main():
         version, _ = mlctl.train(folder / "train", "--epochs", 1)
         found, jobs = [], []
         for net in chosen_nets(version / "model.onnx"):
-            for form in ("", "-frozen"):
-                written = Written(net, folder, form)
+            for form in ("", FROZEN):
+                written = Written(net, folder, f"{net.name}{form}")
                 source = version if net.name == "mnist" else net.path
                 mlctl.run("convert", source, "--to", "saved-model", "-o", written.path, "-q", *(["--frozen"] if form else []), cwd=folder)
-                found.append((written, form, len(jobs)))
-                jobs += written.jobs
+                found.append(written)
+        mnist = found[0].net
+        found.append(Written(mnist, folder, "what train saved", version))
+        mlctl.run("convert", version, "-o", "lite.tflite", "-q", cwd=folder)
+        mlctl.run("save", "lite.tflite", "--to", folder / "lite", cwd=folder)
+        found.append(Written(mnist, folder, "what save made of a TFLite file", folder / "lite/0001"))
+        for written in found:
+            written.start = len(jobs)
+            jobs += written.jobs
         seen = results(interpreter, jobs, folder)
         expected = {}
-        for written, form, start in found:
+        for written in found:
             net = written.net
             if net.name not in expected:
                 expected[net.name] = {title: plain(outputs) for title, outputs in expected_outputs(net).items()}
-            check(report, written, seen[start : start + len(written.jobs)], expected[net.name], form)
+            check(report, written, seen[written.start : written.start + len(written.jobs)], expected[net.name])
+        report.check("what train saved: bytes beside model.onnx", lambda: folder_bytes(version) - (version / "model.onnx").stat().st_size, at_most(MNIST_BYTES))
         report.check("mnist: bytes", lambda: folder_bytes(folder / "mnist"), at_most(MNIST_BYTES))
         report.check("mnist: variables", lambda: {name: shape for name, shape, _ in seen[0]["variables"]}, equal(MNIST_VARIABLES))
         report.check("mnist: labels", lambda: (folder / "mnist/assets/labels.txt").read_text().split(), equal([str(n) for n in range(10)]))

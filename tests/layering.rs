@@ -14,7 +14,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
     ("commands/inspect", "crate::tract::onnx", "looks at files that no model can be loaded from"),
     ("commands/inspect", "crate::tract::pb", "tells what an ONNX file holds, as it is in the file"),
-    ("commands/train.rs", "crate::tract::onnx", "tries the trained model before it is saved"),
     ("model/load.rs", "crate::tract::guard", "foreign bytes go into lower and raise guarded"),
     ("model/load.rs", "crate::tract::onnx", "a MODEL may be ONNX: here it is loaded"),
     (

@@ -1,6 +1,7 @@
 """The ONNX backend node tests as conversion cases: their families, the models tried, and what becomes of each."""
 
 import re
+import shutil
 import subprocess
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -281,15 +282,22 @@ def wrong_outputs(case, outputs, relative=None):
 class Converter:
     """mlctl and LiteRT on one case at a time; one a thread."""
 
+    # whether what has float constants is converted to float16 too
+    to_float16 = True
+
     def __init__(self, mlctl, folder, seconds):
         self.mlctl, self.folder, self.seconds = Path(mlctl).resolve(), folder, seconds
-        self.litert = LitertProcess(seconds)
+        self.peer = LitertProcess(seconds)
 
     def convert(self, case, model, scheme=()):
         """(outcome, reason, the .tflite's path)."""
         source, out = self.folder / f"{case.name}.onnx", self.folder / f"{case.name}.tflite"
-        out.unlink(missing_ok=True)
         onnx.save(model, source)
+        return self.converted(source, out, scheme)
+
+    def converted(self, source, out, scheme=()):
+        """As `convert`, of files."""
+        remove(out)
         command = [str(self.mlctl), "convert", source.name, "-o", out.name, "-q", *scheme]
         try:
             done = subprocess.run(
@@ -315,7 +323,7 @@ class Converter:
         for xnnpack in (False, True) if operators and inputs else (False,):
             kernels = "with XNNPACK" if xnnpack else "on LiteRT's own kernels"
             try:
-                outputs = self.litert.outputs(path, {n: np.asarray(v) for n, v in inputs.items()}, xnnpack)
+                outputs = self.peer.outputs(path, {n: np.asarray(v) for n, v in inputs.items()}, xnnpack)
             except LitertFailure as failure:
                 return ("crashed" if "LiteRT:" not in str(failure) else "wrong"), f"{kernels}: {failure} [{' '.join(operators)}]"
             wrong = wrong_outputs(case, outputs, relative)
@@ -338,13 +346,13 @@ class Converter:
             outcome = "nothing computed"
         elif outcome == "refused" and case.outside_types:
             outcome = "type"
-        if outcome == "passed" and has_float_constants(model):
+        if outcome == "passed" and self.to_float16 and has_float_constants(model):
             outcome, reason, path = self.convert(case, model, ["--quantize", "f16"])
             if outcome == "converted":
                 outcome, reason = self.judge(case, path, inputs, RELATIVE_OF_F16)
             reason = reason and f"to float16: {reason}"
-        path.unlink(missing_ok=True)
-        path.with_suffix(".onnx").unlink(missing_ok=True)
+        remove(path)
+        remove(self.folder / f"{case.name}.onnx")
         return outcome, reason
 
     def result(self, case):
@@ -362,10 +370,22 @@ class Converter:
         return Result(case.name, case.family, outcome, reason)
 
 
+def remove(path):
+    """A file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def run(mlctl, folder, chosen, workers=2, seconds=20):
     """The results of the chosen cases, in their order."""
+    return run_with([Converter(mlctl, folder, seconds) for _ in range(workers)], chosen)
+
+
+def run_with(converters, chosen):
+    """As `run`, a thread a converter."""
     free = SimpleQueue()
-    converters = [Converter(mlctl, folder, seconds) for _ in range(workers)]
     for converter in converters:
         free.put(converter)
 
@@ -378,8 +398,8 @@ def run(mlctl, folder, chosen, workers=2, seconds=20):
         finally:
             free.put(converter)
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(len(converters)) as pool:
         results = list(pool.map(one, chosen))
     for converter in converters:
-        converter.litert.stop()
+        converter.peer.stop()
     return results

@@ -1,8 +1,11 @@
 """TensorFlow, in a Python environment of its own, on SavedModels that mlctl has written."""
 
 import json
+import select
 import subprocess
 from pathlib import Path
+
+import numpy as np
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -36,3 +39,45 @@ def results(interpreter, jobs, folder, seconds=1800):
     if done.returncode != 0:
         raise RuntimeError(f"TensorFlow's process exits {done.returncode}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+class TensorflowFailure(Exception):
+    """TensorFlow refused the SavedModel, crashed on it, or took too long; says which."""
+
+
+class TensorflowServer:
+    """Calls the signatures of SavedModels in one process, which starts when first used and again after a crash."""
+
+    def __init__(self, interpreter, folder, seconds=60):
+        self.interpreter, self.folder, self.seconds, self.process = interpreter, folder, seconds, None
+
+    def outputs(self, model, inputs):
+        """The outputs by name."""
+        given, made = self.folder / "given.npz", self.folder / "made.npz"
+        made.unlink(missing_ok=True)
+        np.savez(given, **inputs)
+        if self.process is None:
+            command = [self.interpreter, HERE / "tensorflow_process.py", "--serve"]
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            print(json.dumps(job(model, given, made)), file=self.process.stdin, flush=True)
+            if not select.select([self.process.stdout], [], [], self.seconds)[0]:
+                self.stop()
+                raise TensorflowFailure(f"TensorFlow hangs: no answer after {self.seconds} s")
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            status = self.process.wait(5)
+            self.stop()
+            raise TensorflowFailure(f"TensorFlow crashes: exit status {status}")
+        if error := json.loads(line).get("error"):
+            raise TensorflowFailure(f"TensorFlow: {error}")
+        with np.load(made) as file:
+            return {name: file[name] for name in file}
+
+    def stop(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None

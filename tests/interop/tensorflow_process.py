@@ -1,8 +1,9 @@
 """What TensorFlow makes of SavedModels: runs in TensorFlow's own Python environment, not in the peers'.
 
     python tensorflow_process.py JOBS.json      jobs: model, inputs (.npz), outputs (.npz to write), tflite (to write, or null), resaved (folder to make, or null)
+    python tensorflow_process.py --serve        a job a line on stdin: model, inputs, outputs
 
-Prints a JSON list: for each job the error, or what was seen.
+Prints a JSON list: for each job the error, or what was seen; serving, a line a job.
 """
 
 import json
@@ -77,20 +78,42 @@ def seen(job):
     return report
 
 
+def called(job):
+    """Calls the signature; nothing is reported beside the outputs."""
+    with np.load(job["inputs"]) as file:
+        inputs = {name: tf.constant(file[name]) for name in file}
+    np.savez(job["outputs"], **arrays(tf.saved_model.load(job["model"]).signatures["serving_default"](**inputs)))
+    return {}
+
+
+def result(job, function):
+    try:
+        return function(job)
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = [frame for frame in frames if frame.filename == __file__][-1]
+        text = str(error).strip().splitlines() or [""]
+        return {"error": f"{type(error).__name__} (line {place.lineno}): {text[0][:300]}"}
+    finally:
+        tf.keras.backend.clear_session()
+
+
+def serve():
+    # what C++ code prints must not come between the answers
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    for line in sys.stdin:
+        print(json.dumps(result(json.loads(line), called)), file=answers, flush=True)
+
+
 def main(path):
+    if path == "--serve":
+        return serve()
     with open(path) as file:
         jobs = json.load(file)
-    results = []
-    for job in jobs:
-        try:
-            results.append(seen(job))
-        except Exception as error:
-            frames = traceback.extract_tb(error.__traceback__)
-            place = [frame for frame in frames if frame.filename == __file__][-1]
-            text = str(error).strip().splitlines() or [""]
-            results.append({"error": f"{type(error).__name__} (line {place.lineno}): {text[0][:300]}"})
-        tf.keras.backend.clear_session()
-    print(json.dumps(results))
+    print(json.dumps([result(job, seen) for job in jobs]))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,8 @@ pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
         record.training = known.training.clone();
     }
     drop(plan);
-    let saved_model = (!options.no_saved_model).then(|| saved_model_of(&model, options.threads.max(1)));
+    let saved_model =
+        (!options.no_saved_model).then(|| saved_model_of(&model, options.threads.max(1)));
     let graph = saved_model.as_ref().and_then(|made| made.as_ref().ok());
     let new = NewVersion {
         record,

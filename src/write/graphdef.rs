@@ -239,11 +239,16 @@ pub fn attribute(value: &GraphDefAttribute) -> Result<AttrValue> {
     Ok(value.into())
 }
 
+/// More zeros than these are left to the reader, who takes zeros for values that are not there.
+const MOST_ZEROS: usize = 64;
+
 fn tensor(constant: &GraphDefConstant) -> Result<TensorProto> {
+    let content = constant.bytes()?;
+    let zeros = content.len() > MOST_ZEROS && content.iter().all(|&byte| byte == 0);
     Ok(TensorProto {
         dtype: data_type(constant.element)? as i32,
         tensor_shape: Some(constant_shape(constant)),
-        tensor_content: constant.bytes()?,
+        tensor_content: if zeros { Bytes::new() } else { content },
         string_val: vec![],
     })
 }

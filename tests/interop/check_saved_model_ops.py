@@ -5,9 +5,10 @@
     --write-table     rewrites the table in tests/README.md
     --only REGEX      the cases whose name matches (whole names: write .*conv.*)
     --list OUTCOME    every case that ended so, with the reason: refused, 'not held', 'not loaded', type, ...
+    --long            frozen SavedModels too
 
 The graphs are the ONNX backend's node tests and those of the checks beside this one: they hold to the suite's values, and
-to onnxruntime's. The one-op files of tests/ops.rs come where OPS_FIXTURES_DIR names the folder that they were written to.
+to onnxruntime's; and the one-op files of tests/ops.rs, from the folder OPS_FIXTURES_DIR, or from cargo.
 A wrong answer or a crash fails; a refusal that names the op, the reason and the way out does not. Exit 75: TensorFlow could not be installed.
 """
 
@@ -27,14 +28,18 @@ import onnx
 import onnx_node_tests
 import onnxruntime
 from check_onnx_node_tests import COLUMNS, counts
+from check_ops import write_fixtures
 from onnx_node_tests import FAILURES, FAMILIES, Case, Converter, Result, wrong_outputs
 from readme import write_block
-from report import Report, equal
+from report import Report, between, equal
 from tensorflow_peer import NoTensorflow, TensorflowFailure, TensorflowServer, python
 from ways_out import WAY_OUT
 
 OP_FILES = "ops of tests/ops.rs"
-GRAPHS = ["convolutions, pools, resizes", "elementwise", "dynamic batches", "recurrent layers, control flow", OP_FILES]
+GRAPHS = ["convolutions, pools, resizes", "elementwise, all types", "dynamic batches", "recurrent layers, control flow", OP_FILES]
+FORMS = {"variables": [], "frozen": ["--frozen"]}
+# What must pass, so that no change loses cases.
+LEAST = {"node tests": 1158, **dict(zip(GRAPHS, [301, 868, 326, 279, 319]))}
 WORKERS = 2
 SECONDS = 60
 
@@ -54,29 +59,43 @@ class ToSavedModel(Converter):
 
     to_float16 = False
 
-    def __init__(self, mlctl, folder, interpreter):
+    def __init__(self, mlctl, folder, interpreter, forms):
         super().__init__(mlctl, folder, SECONDS)
         folder.mkdir()
+        self.forms = forms
         self.peer = TensorflowServer(interpreter, folder, SECONDS)
 
     def convert(self, case, model, scheme=()):
         source = self.folder / f"{case.name}.onnx"
         onnx.save(model, source)
-        return self.converted(source, self.folder / case.name, ["--to", "saved-model"])
+        return self.to_saved_model(source, case)
+
+    def to_saved_model(self, source, case):
+        """All forms, in one folder."""
+        out = self.folder / case.name
+        onnx_node_tests.remove(out)
+        out.mkdir()
+        for form in self.forms:
+            outcome, reason, _ = self.converted(source, out / form, ["--to", "saved-model", *FORMS[form]])
+            if outcome != "converted":
+                break
+        return outcome, reason, out
 
     def judge(self, case, path, inputs, relative=None):
-        try:
-            outputs = self.peer.outputs(path, {saved_name(n): np.asarray(v) for n, v in inputs.items()})
-        except TensorflowFailure as failure:
-            return ("crashed" if "TensorFlow:" not in str(failure) else "wrong"), str(failure)
-        expected = {saved_name(name): value for name, value in case.expected.items()}
-        names = dict(zip(expected, case.expected))
-        wrong = wrong_outputs(case, {names.get(name, name): value for name, value in outputs.items()}, relative)
-        return ("wrong", "; ".join(wrong)) if wrong else ("passed", "")
+        names = {saved_name(name): name for name in case.expected}
+        for form in self.forms:
+            try:
+                outputs = self.peer.outputs(path / form, {saved_name(n): np.asarray(v) for n, v in inputs.items()})
+            except TensorflowFailure as failure:
+                return ("crashed" if "TensorFlow:" not in str(failure) else "wrong"), f"{form}: {failure}"
+            wrong = wrong_outputs(case, {names.get(name, name): value for name, value in outputs.items()}, relative)
+            if wrong:
+                return "wrong", f"{form}: {'; '.join(wrong)}"
+        return "passed", ""
 
     def result(self, case):
         if isinstance(case.model, Path):
-            outcome, reason, path = self.converted(case.model, self.folder / case.name, ["--to", "saved-model"])
+            outcome, reason, path = self.to_saved_model(case.model, case)
             if outcome == "converted":
                 outcome, reason = self.judge(case, path, case.inputs)
             onnx_node_tests.remove(path)
@@ -115,12 +134,13 @@ def graphs(folder):
         yield from by_onnxruntime(onnx.load(path), runs, f"batch_{name}", GRAPHS[2])
     for name, case in check_onnx_recurrent.cases():
         yield from by_onnxruntime(case.model, case.runs, f"recurrent_{name}", GRAPHS[3])
-    for path in sorted(Path(os.environ.get("OPS_FIXTURES_DIR", folder)).glob("*.tflite")):
+    written = os.environ.get("OPS_FIXTURES_DIR")
+    for path in sorted(Path(written).glob("*.tflite")) if written else write_fixtures(folder):
         with np.load(path.with_suffix(".npz")) as file:
             arrays = {name: file[name] for name in file}
         expected = {name.removeprefix("expected "): value for name, value in arrays.items() if name.startswith("expected ")}
         inputs = {name: value for name, value in arrays.items() if not name.startswith("expected ")}
-        yield Case(file_name(f"op_{path.stem}"), path, inputs, expected, OP_FILES, False)
+        yield Case(file_name(f"op_{path.stem}"), path.resolve(), inputs, expected, OP_FILES, False)
 
 
 def table(results):
@@ -140,6 +160,7 @@ def main():
     parser.add_argument("--write-table", action="store_true")
     parser.add_argument("--only", default=".*")
     parser.add_argument("--list")
+    parser.add_argument("--long", action="store_true")
     options = parser.parse_args()
     report = Report("ops in SavedModels")
     try:
@@ -150,7 +171,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="mlctl-saved-model-ops-") as temporary:
         folder = Path(temporary)
         cases = [case for case in [*onnx_node_tests.cases(), *graphs(folder)] if re.fullmatch(options.only, case.name)]
-        converters = [ToSavedModel(options.mlctl, folder / str(number), interpreter) for number in range(WORKERS)]
+        forms = list(FORMS) if options.long else ["variables"]
+        converters = [ToSavedModel(options.mlctl, folder / str(number), interpreter, forms) for number in range(WORKERS)]
         results = onnx_node_tests.run_with(converters, cases)
     for result in results:
         if result.outcome == options.list:
@@ -165,8 +187,13 @@ def main():
             report.check(case, lambda: reason, equal("right or refused"))
         passed = [r for r in members if r.outcome == "passed"]
         report.check(f"{name}: wrong or crashed, beside {len(passed):,} that pass", lambda: len(failures), equal(0))
-    helpless = {r.case: r.reason for r in results if r.outcome == "refused" and not WAY_OUT.search(r.reason)}
+    known = tuple(check_onnx_ops.REFUSED.values())
+    helpless = {r.case: r.reason for r in results if r.outcome == "refused" and not WAY_OUT.search(r.reason) and not any(words in r.reason for words in known)}
     report.check("refusals that tell no way out", lambda: helpless, equal({}))
+    if options.only == ".*":
+        for name, least in LEAST.items():
+            passed = [r for r in results if r.outcome == "passed" and (r.family == name or name == "node tests" and r.family not in GRAPHS)]
+            report.check(f"{name}: passed", lambda: len(passed), between(least, len(results)))
     return report.finish()
 
 

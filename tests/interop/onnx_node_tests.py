@@ -1,5 +1,6 @@
 """The ONNX backend node tests as conversion cases: their families, the models tried, and what becomes of each."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -298,14 +299,14 @@ class Converter:
     def converted(self, source, out, scheme=()):
         """As `convert`, of files."""
         remove(out)
-        command = [str(self.mlctl), "convert", source.name, "-o", out.name, "-q", *scheme]
+        command = [str(self.mlctl), "convert", os.path.relpath(source, self.folder), "-o", os.path.relpath(out, self.folder), "-q", *scheme]
         try:
             done = subprocess.run(
                 command, cwd=self.folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=self.seconds
             )
         except subprocess.TimeoutExpired:
             return "crashed", f"mlctl hangs: not done after {self.seconds} s", out
-        said = " ".join(done.stderr.replace(f"{source.name}: ", "").split())
+        said = " ".join(done.stderr.replace(f"{os.path.relpath(source, self.folder)}: ", "").split())
         said = said.removeprefix("error: ").removeprefix("converting: ")
         if done.returncode == 0:
             return ("converted", "", out) if out.exists() else ("crashed", "exit 0 and no file", out)

@@ -94,8 +94,6 @@ def result(job, function):
         place = [frame for frame in frames if frame.filename == __file__][-1]
         text = str(error).strip().splitlines() or [""]
         return {"error": f"{type(error).__name__} (line {place.lineno}): {text[0][:300]}"}
-    finally:
-        tf.keras.backend.clear_session()
 
 
 def serve():
@@ -104,8 +102,10 @@ def serve():
     os.dup2(2, 1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    for line in sys.stdin:
+    for number, line in enumerate(sys.stdin):
         print(json.dumps(result(json.loads(line), called)), file=answers, flush=True)
+        if number % 100 == 99:
+            tf.keras.backend.clear_session()
 
 
 def main(path):
@@ -113,7 +113,11 @@ def main(path):
         return serve()
     with open(path) as file:
         jobs = json.load(file)
-    print(json.dumps([result(job, seen) for job in jobs]))
+    results = []
+    for job in jobs:
+        results.append(result(job, seen))
+        tf.keras.backend.clear_session()
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -61,11 +61,11 @@ fn unary(
         UnaryOp::ReluN1To1 => return clamp(ctx, element, x, -1.0, 1.0),
         UnaryOp::Relu0To1 => return clamp(ctx, element, x, 0.0, 1.0),
         UnaryOp::HardSwish => {
-            let three = ctx.f32_scalar(3.0);
+            let three = ctx.scalar(element, 3.0);
             let shifted = ctx.add_typed("AddV2", element, &[x, three]);
             let gate = ctx.add_typed("Relu6", element, &[shifted]);
             let product = ctx.add_typed("Mul", element, &[x, gate]);
-            let sixth = ctx.f32_scalar(1.0 / 6.0);
+            let sixth = ctx.scalar(element, 1.0 / 6.0);
             return ctx.add_typed("Mul", element, &[product, sixth]);
         }
     };
@@ -79,7 +79,7 @@ fn clamp(
     low: f32,
     high: f32,
 ) -> GraphDefValue {
-    let bounds = [ctx.f32_scalar(low), ctx.f32_scalar(high)];
+    let bounds = [ctx.scalar(element, low), ctx.scalar(element, high)];
     ctx.add_typed("ClipByValue", element, &[x, bounds[0], bounds[1]])
 }
 
@@ -93,20 +93,20 @@ fn gelu(
     let curve = if approximate {
         let square = ctx.add_typed("Square", element, &[x]);
         let cube = ctx.add_typed("Mul", element, &[square, x]);
-        let factor = ctx.f32_scalar(0.044715);
+        let factor = ctx.scalar(element, 0.044715);
         let small = ctx.add_typed("Mul", element, &[cube, factor]);
         let sum = ctx.add_typed("AddV2", element, &[x, small]);
-        let factor = ctx.f32_scalar((2.0 / std::f32::consts::PI).sqrt());
+        let factor = ctx.scalar(element, (2.0 / std::f32::consts::PI).sqrt());
         let inner = ctx.add_typed("Mul", element, &[sum, factor]);
         ctx.add_typed("Tanh", element, &[inner])
     } else {
-        let factor = ctx.f32_scalar(std::f32::consts::FRAC_1_SQRT_2);
+        let factor = ctx.scalar(element, std::f32::consts::FRAC_1_SQRT_2);
         let inner = ctx.add_typed("Mul", element, &[x, factor]);
         ctx.add_typed("Erf", element, &[inner])
     };
-    let one = ctx.f32_scalar(1.0);
+    let one = ctx.scalar(element, 1.0);
     let share = ctx.add_typed("AddV2", element, &[curve, one]);
-    let half = ctx.f32_scalar(0.5);
+    let half = ctx.scalar(element, 0.5);
     let half = ctx.add_typed("Mul", element, &[x, half]);
     ctx.add_typed("Mul", element, &[half, share])
 }

@@ -93,11 +93,17 @@ impl<'a> GraphDefContext<'a> {
         let output = node.outputs.first().map(|&t| node_name(&self.graph.tensors[t].name));
         self.scope = output.unwrap_or_default();
         let tensors = node.inputs.iter().flatten().chain(&node.outputs);
-        for tensor in tensors.map(|&t| &self.graph.tensors[t]) {
+        let tensors = tensors.map(|&t| &self.graph.tensors[t]);
+        let mut scales = tensors.clone().filter_map(|tensor| tensor.quantization.as_ref());
+        let first = scales.next();
+        let takes_integers = matches!(node.op, LiteOp::Quantize | LiteOp::Dequantize)
+            || is_of_any_numbers(&node.op)
+                && matches!(first, Some(Quantization::PerTensor { .. }))
+                && scales.all(|other| Some(other) == first);
+        for tensor in tensors {
             self.check_element(tensor.element)?;
-            let scales = !matches!(node.op, LiteOp::Quantize | LiteOp::Dequantize);
             ensure!(
-                tensor.quantization.is_none() || !scales,
+                tensor.quantization.is_none() || takes_integers,
                 "it works on quantized values, which TensorFlow's graph has no form for here; convert the float model"
             );
         }
@@ -262,6 +268,12 @@ impl<'a> GraphDefContext<'a> {
         })
     }
 
+    /// A number of the type of what it is computed with.
+    pub fn scalar(&mut self, element: ElementType, number: f32) -> GraphDefValue {
+        let value = self.f32_scalar(number);
+        self.cast(value, ElementType::F32, element)
+    }
+
     pub fn f32_scalar(&mut self, number: f32) -> GraphDefValue {
         self.own_constant(ElementType::F32, &[], number.to_le_bytes().to_vec())
     }
@@ -271,8 +283,12 @@ impl<'a> GraphDefContext<'a> {
     }
 
     pub fn i32_vector(&mut self, numbers: &[i32]) -> GraphDefValue {
+        self.i32_array(numbers, &[numbers.len()])
+    }
+
+    pub fn i32_array(&mut self, numbers: &[i32], shape: &[usize]) -> GraphDefValue {
         let data = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
-        self.own_constant(ElementType::I32, &[numbers.len()], data)
+        self.own_constant(ElementType::I32, shape, data)
     }
 
     /// Float32 numbers of that shape.
@@ -359,4 +375,30 @@ impl<'a> GraphDefContext<'a> {
         let value = activation::write_fused(self, activation, element, value)?;
         self.bind(node, value)
     }
+}
+
+/// Whether an op gives numbers that it takes, whatever they stand for.
+fn is_of_any_numbers(op: &LiteOp) -> bool {
+    matches!(
+        op,
+        LiteOp::Reshape
+            | LiteOp::Transpose
+            | LiteOp::Squeeze { .. }
+            | LiteOp::ExpandDims
+            | LiteOp::BroadcastTo
+            | LiteOp::Tile
+            | LiteOp::Concatenation { activation: Activation::None, .. }
+            | LiteOp::Pack { .. }
+            | LiteOp::Unpack { .. }
+            | LiteOp::Split
+            | LiteOp::SplitV
+            | LiteOp::Slice
+            | LiteOp::StridedSlice { .. }
+            | LiteOp::MirrorPad { .. }
+            | LiteOp::Reverse
+            | LiteOp::Gather { .. }
+            | LiteOp::GatherNd
+            | LiteOp::DepthToSpace { .. }
+            | LiteOp::SpaceToDepth { .. }
+    )
 }

@@ -14,13 +14,9 @@ pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
             depthwise(ctx, node, window, *multiplier, *activation)
         }
         LiteOp::Conv3D { padding, strides, dilations, activation } => {
-            ensure!(
-                *dilations == [1; 3],
-                "TensorFlow has no dilated convolution of volumes on CPUs"
-            );
-            let window = Window { padding: *padding, strides, dilations };
+            let window = Window { padding: *padding, strides, dilations: &[1, 1, 1] };
             let x = ctx.input(node, 0)?;
-            let filter = filter(ctx, node, 1, &[0, 1, 2, 3, 4], |s| s.to_vec())?;
+            let filter = dilated_filter(ctx, node, dilations)?;
             let attributes = window.attributes("NDHWC");
             let value = ctx.add("Conv3D", &[x, filter], &attributes);
             let value = biased(ctx, node, 2, value)?;
@@ -102,6 +98,40 @@ fn filter(
     }
     if shape != moved {
         let shape: Vec<i32> = shape.iter().map(|&n| n as i32).collect();
+        value = ctx.reshape(value, element, &shape);
+    }
+    Ok(value)
+}
+
+/// The filter of volumes with zeros between its values: TensorFlow has no dilated convolution of volumes on CPUs.
+fn dilated_filter(
+    ctx: &mut GraphDefContext,
+    node: &Node,
+    dilations: &[usize; 3],
+) -> Result<GraphDefValue> {
+    let mut value = filter(ctx, node, 1, &[0, 1, 2, 3, 4], |s| s.to_vec())?;
+    let Tensor { element, .. } = *ctx.input_tensor(node, 1)?;
+    let shape = ctx.input_tensor(node, 1)?.known_shape().context("a filter of unknown size")?;
+    let mut shape = shape.into_iter().map(i32::try_from).collect::<Result<Vec<i32>, _>>()?;
+    for (axis, &dilation) in dilations.iter().enumerate() {
+        let length = shape[axis];
+        if dilation == 1 || length == 1 {
+            continue;
+        }
+        let dilation = i32::try_from(dilation)?;
+        let longer = length.checked_mul(dilation).context("a filter that is too long")?;
+        let before: i32 = shape[..axis].iter().product();
+        let after: i32 = shape[axis + 1..].iter().product();
+        value = ctx.reshape(value, element, &[before, length, 1, after]);
+        let zeros = ctx.i32_array(&[0, 0, 0, 0, 0, dilation - 1, 0, 0], &[4, 2]);
+        let typed = ("T", Attribute::Type(element));
+        let index = Attribute::Type(ElementType::I32);
+        value = ctx.add("Pad", &[value, zeros], &[typed.clone(), ("Tpaddings", index.clone())]);
+        value = ctx.reshape(value, element, &[before, longer, after]);
+        shape[axis] = longer - dilation + 1;
+        let [start, sizes] =
+            [vec![0; 3], vec![before, shape[axis], after]].map(|numbers| ctx.i32_vector(&numbers));
+        value = ctx.add("Slice", &[value, start, sizes], &[typed, ("Index", index)]);
         value = ctx.reshape(value, element, &shape);
     }
     Ok(value)

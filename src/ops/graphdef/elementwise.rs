@@ -55,7 +55,8 @@ fn binary(ctx: &mut GraphDefContext, node: &Node, op: BinaryOp) -> Result<GraphD
     let parts = broadcast_parts(x?, y?);
     ensure!(
         ctx.is_js() || parts <= MOST_PARTS,
-        "its operands are stretched in {parts} places; TensorFlow does so in up to {MOST_PARTS}"
+        "its operands are stretched in {parts} places, TensorFlow does so in up to {MOST_PARTS}; Expand one of them \
+         to the shape of the result before it"
     );
     Ok(ctx.add_typed(name, element, &operands))
 }

@@ -8,7 +8,7 @@ pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
     let op = match &node.op {
         LiteOp::Softmax { beta } => {
             if *beta != 1.0 {
-                let beta = ctx.f32_scalar(*beta);
+                let beta = ctx.scalar(element, *beta);
                 x = ctx.add_typed("Mul", element, &[x, beta]);
             }
             "Softmax"

@@ -90,6 +90,56 @@ fn models_are_converted_saved_and_inspected() {
     }
 }
 
+#[test]
+fn layers_models_of_tensorflow_js_predict_what_it_predicts() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["model.json", "shard1.bin", "shard2.bin"] {
+        fs::copy(fixture("tfjs").join(file), folder.path().join(file)).unwrap();
+    }
+    let json: Value =
+        serde_json::from_slice(&fs::read(fixture("tfjs/predicted.json")).unwrap()).unwrap();
+    let numbers = |key: &str| -> Vec<f32> {
+        json[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+    };
+    let input = folder.path().join("picture.npz");
+    let array = Array::from_f32(vec![2, 6, 5, 2], &numbers("input")).unwrap();
+    fs::write(&input, write_npz(&[("picture".into(), array)]).unwrap()).unwrap();
+    let out = folder.path().join("out.npz");
+    let model = folder.path().join("model.json");
+    let run = || {
+        let (inputs, out) = (vec![input.clone()], Some(out.clone()));
+        let model = Some(model.clone());
+        predict(&PredictOptions { model, inputs, out, top_k: 1, threads: 1, ..Default::default() })
+    };
+    run().unwrap();
+    let found = read_npz(&fs::read(&out).unwrap().into()).unwrap();
+    let [(name, found)] = found.as_slice() else { panic!() };
+    assert_eq!((name.as_str(), found.shape.as_slice()), ("classes", &[2, 3][..]));
+    for (a, b) in found.to_f32().iter().zip(numbers("output")) {
+        assert!((a - b).abs() <= 1e-5, "{a} {b}");
+    }
+
+    let says = |expected: &str| {
+        let error = format!("{:#}", run().unwrap_err());
+        assert!(error.contains(expected), "'{expected}' is not in: {error}");
+    };
+    let text = fs::read_to_string(&model).unwrap();
+    let replaced = |from: &str, to: &str| fs::write(&model, text.replace(from, to)).unwrap();
+    replaced("shard1.bin", "../shard1.bin");
+    says("outside the folder");
+    replaced("shard1.bin", "absent.bin");
+    says("cannot read");
+    replaced("\"shard2.bin\"", "\"shard2.bin\",\"shard1.bin\"");
+    says("longer than model.json says");
+    replaced("layers-model", "graph-model");
+    says("graph-model");
+    replaced("conv/kernel", "other/kernel");
+    says("layer 'conv'");
+    fs::write(&model, &text).unwrap();
+    fs::write(folder.path().join("shard2.bin"), b"short").unwrap();
+    says("past the end of their files");
+}
+
 /// A `.keras` file of this configuration, with the weights of a fixture.
 fn keras_file(folder: &Path, config: &Value) -> PathBuf {
     let path = folder.join("model.keras");

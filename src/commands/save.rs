@@ -6,7 +6,7 @@ use crate::format::hdf5::is_hdf5;
 use crate::model::{
     Format, Graph, LoadedModel, NewVersion, Record, locate, read_labels, save_version,
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -53,6 +53,10 @@ pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
         Format::Tflite => "model.tflite",
         Format::Keras if is_hdf5(&model.bytes) => "model.h5",
         Format::Keras => "model.keras",
+        Format::TensorflowJs => bail!(
+            "{} keeps its weights in other files, which a version directory cannot take along; convert it first",
+            model.path.display()
+        ),
     };
     let name = options.to.file_name().and_then(|n| n.to_str());
     let name =

@@ -87,8 +87,8 @@ impl LoadedModel {
                 model.preprocessing = model.preprocessing.or(description.preprocessing);
                 model.permuted = description.permuted;
             }
-            Format::Keras => {
-                let graph = read_keras(model.bytes.clone()).with_context(at)?;
+            Format::Keras | Format::TensorflowJs => {
+                let graph = read_layers(&model.path, model.bytes.clone()).with_context(at)?;
                 model.graph = Graph::Lite(Box::new(graph));
             }
         }
@@ -223,11 +223,16 @@ impl LoadedModel {
     }
 }
 
-/// A Keras file's graph, all its shapes computed.
-pub fn read_keras(bytes: Bytes) -> Result<graph::Model> {
+/// The graph of a Keras file or of a layers-model of TensorFlow.js, all its shapes computed.
+pub fn read_layers(path: &Path, bytes: Bytes) -> Result<graph::Model> {
+    let is_json = Format::of_name(path) == Some(Format::TensorflowJs);
+    let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
     let allowance = Allowance::for_bytes(bytes.len() as u64);
     guard::with_allowance("reading the layers", allowance, move || {
-        let mut graph = read::keras_model(bytes)?;
+        let mut graph = match is_json {
+            true => read::tfjs_model(&bytes, &folder)?,
+            false => read::keras_model(bytes)?,
+        };
         raise::check_shapes(&graph)?;
         raise::compute_shapes(&mut graph)?;
         Ok(graph)

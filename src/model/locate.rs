@@ -12,6 +12,8 @@ pub enum Format {
     Tflite,
     /// `.keras` and `.h5`.
     Keras,
+    /// `model.json`, with its weights in files beside it.
+    TensorflowJs,
 }
 
 impl Format {
@@ -22,6 +24,7 @@ impl Format {
             "onnx" => Format::Onnx,
             "tflite" => Format::Tflite,
             "keras" | "h5" | "hdf5" => Format::Keras,
+            "json" => Format::TensorflowJs,
             _ => return None,
         })
     }

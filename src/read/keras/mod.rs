@@ -1,10 +1,11 @@
-//! Keras' model files → LiteGraph: `.keras` (Keras 3, and 2.12 on) and `.h5` (both) of Sequential and Functional
-//! models. What one layer means is known in `layers/`.
+//! Keras' model files → LiteGraph: `.keras` (Keras 3, and 2.12 on), `.h5` (both) and TensorFlow.js' layers-models, of
+//! Sequential and Functional models. What one layer means is known in `layers/`.
 
 mod archive;
 mod builder;
 mod config;
 mod layers;
+mod tfjs;
 mod walk;
 mod weights;
 
@@ -13,6 +14,7 @@ use crate::graph::Model;
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use serde_json::Value;
+use std::path::Path;
 
 /// The model in the bytes of a `.keras` or `.h5` file.
 ///
@@ -55,6 +57,32 @@ fn from_h5(bytes: Bytes) -> Result<Model> {
     weights::from_layer_groups(&mut network, weights)?;
     let version = text("keras_version").unwrap_or("1");
     walk::lite_graph(&network, is_keras_2(version))
+}
+
+/// The model in a `model.json` of TensorFlow.js, whose weights lie in files in `folder`.
+///
+/// # Errors
+/// As [`keras_model`].
+pub fn tfjs_model(bytes: &[u8], folder: &Path) -> Result<Model> {
+    let file: Value = serde_json::from_slice(bytes)
+        .map_err(|e| anyhow!("not a model of TensorFlow.js, or damaged ({e})"))?;
+    let topology = &file["modelTopology"];
+    if config::text(&file, "format") == Some("graph-model") || topology["node"].is_array() {
+        bail!(
+            "a graph-model of TensorFlow.js, which cannot be read yet; give the Keras file or the SavedModel that it \
+             was made from"
+        );
+    }
+    if !topology.is_object() {
+        bail!("not a model of TensorFlow.js: it has no modelTopology");
+    }
+    // the converter puts the configuration one level lower than TensorFlow.js itself
+    let configured = &topology["model_config"];
+    let configured = if configured.is_object() { configured } else { topology };
+    let mut network = config::network(configured)?;
+    tfjs::from_manifest(&mut network, &file["weightsManifest"], folder)?;
+    let version = config::text(topology, "keras_version").unwrap_or("2.0");
+    walk::lite_graph(&network, !version.starts_with('3'))
 }
 
 fn read_hdf5(bytes: Bytes) -> Result<Group> {

@@ -12,15 +12,31 @@ use std::collections::HashMap;
 #[derive(Debug, Clone)]
 pub struct Variable {
     pub shape: Vec<usize>,
-    dataset: Dataset,
+    values: Values,
+}
+
+#[derive(Debug, Clone)]
+enum Values {
+    Dataset(Dataset),
+    /// Float32, little-endian, as many as the shape asks for.
+    Floats(Bytes),
 }
 
 impl Variable {
+    /// Of float32 values, as many as the shape asks for.
+    pub fn of_f32(shape: Vec<usize>, values: Bytes) -> Variable {
+        Variable { shape, values: Values::Floats(values) }
+    }
+
     /// The values as float32, little-endian; those of float32 are the file's own bytes.
     pub fn f32_bytes(&self) -> Result<Bytes> {
-        let data = self.dataset.data().context("not an HDF5 file, or damaged")?;
-        let is_bfloat16 = self.dataset.attributes.get("dtype").and_then(|a| a.text());
-        Ok(match self.dataset.element {
+        let dataset = match &self.values {
+            Values::Floats(values) => return Ok(values.clone()),
+            Values::Dataset(dataset) => dataset,
+        };
+        let data = dataset.data().context("not an HDF5 file, or damaged")?;
+        let is_bfloat16 = dataset.attributes.get("dtype").and_then(|a| a.text());
+        Ok(match dataset.element {
             Element::F32 => data,
             Element::F16 => convert(&data, |b| f16::from_le_bytes(b).to_f32()),
             Element::F64 => convert(&data, |b| f64::from_le_bytes(b) as f32),
@@ -45,7 +61,7 @@ fn convert<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> f32) -> Bytes
 }
 
 fn variable(dataset: &Dataset) -> Variable {
-    Variable { shape: dataset.shape.clone(), dataset: dataset.clone() }
+    Variable { shape: dataset.shape.clone(), values: Values::Dataset(dataset.clone()) }
 }
 
 /// Gives the layers the arrays of a `model.weights.h5`: `layers/<class>_<n>/vars/<i>`, where n counts the layers

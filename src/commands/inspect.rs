@@ -122,7 +122,7 @@ pub fn inspect(path: Option<&Path>) -> Result<Outcome<InspectReport>> {
             onnx::decode_to_look_at(bytes).and_then(|proto| of_onnx(proto, path.parent()))
         }
         Format::Tflite => of_tflite(bytes),
-        Format::Keras | Format::TensorflowJs => of_layers(&path, bytes),
+        Format::Keras | Format::TensorFlowJs => of_layers(&path, bytes),
     };
     let mut report = report.with_context(|| path.display().to_string())?;
     if let (Place::Version(folder), Some(_)) = (&located.place, &record) {
@@ -285,11 +285,14 @@ fn of_tflite(bytes: bytes::Bytes) -> Result<InspectReport> {
 /// The graph that a file of layers becomes, before it is optimized.
 fn of_layers(path: &Path, bytes: bytes::Bytes) -> Result<InspectReport> {
     let format = match Format::of_name(path) {
-        Some(Format::TensorflowJs) => "TensorFlow.js layers-model",
+        Some(Format::TensorFlowJs) => "TensorFlow.js layers-model",
         _ if is_hdf5(&bytes) => "Keras (HDF5)",
         _ => "Keras",
     };
-    let graph = model::read_layers(path, bytes)?;
+    let graph = match Format::of_name(path) {
+        Some(Format::TensorFlowJs) => model::read_tfjs(path, bytes)?,
+        _ => model::read_keras(bytes)?,
+    };
     let mut file = vec![];
     write_tflite(&graph, &Description::default(), &mut file)?;
     let report = of_tflite(file.into())?;

@@ -53,7 +53,7 @@ pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
         Format::Tflite => "model.tflite",
         Format::Keras if is_hdf5(&model.bytes) => "model.h5",
         Format::Keras => "model.keras",
-        Format::TensorflowJs => bail!(
+        Format::TensorFlowJs => bail!(
             "{} keeps its weights in other files, which a version directory cannot take along; convert it first",
             model.path.display()
         ),

@@ -5,6 +5,7 @@ use super::record::{LABELS, Record};
 use crate::data::preprocessing::Preprocessing;
 use crate::format::mmap;
 use crate::graph::{self, PermutedEnd, UnsupportedOps};
+use crate::read::TfjsKind;
 use crate::runtime::{Plan, Port, Value, Values, WatchedPlan};
 use crate::tract::guard::{self, Allowance};
 pub use crate::tract::onnx::Loaded as LoadedOnnx;
@@ -87,8 +88,12 @@ impl LoadedModel {
                 model.preprocessing = model.preprocessing.or(description.preprocessing);
                 model.permuted = description.permuted;
             }
-            Format::Keras | Format::TensorflowJs => {
-                let graph = read_layers(&model.path, model.bytes.clone()).with_context(at)?;
+            Format::Keras => {
+                let graph = read_keras(model.bytes.clone()).with_context(at)?;
+                model.graph = Graph::Lite(Box::new(graph));
+            }
+            Format::TensorFlowJs => {
+                let graph = read_tfjs(&model.path, model.bytes.clone()).with_context(at)?;
                 model.graph = Graph::Lite(Box::new(graph));
             }
         }
@@ -223,15 +228,30 @@ impl LoadedModel {
     }
 }
 
-/// The graph of a Keras file or of a layers-model of TensorFlow.js, all its shapes computed.
-pub fn read_layers(path: &Path, bytes: Bytes) -> Result<graph::Model> {
-    let is_json = Format::of_name(path) == Some(Format::TensorflowJs);
-    let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+/// A Keras file's graph, all its shapes computed.
+pub fn read_keras(bytes: Bytes) -> Result<graph::Model> {
     let allowance = Allowance::for_bytes(bytes.len() as u64);
     guard::with_allowance("reading the layers", allowance, move || {
-        let mut graph = match is_json {
-            true => read::tfjs_model(&bytes, &folder)?,
-            false => read::keras_model(bytes)?,
+        let mut graph = read::keras_model(bytes)?;
+        raise::check_shapes(&graph)?;
+        raise::compute_shapes(&mut graph)?;
+        Ok(graph)
+    })
+}
+
+/// The graph of the `model.json` at `path`, all its shapes computed.
+pub fn read_tfjs(path: &Path, bytes: Bytes) -> Result<graph::Model> {
+    let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+    let files = read::tfjs_files(&bytes).into_iter().map(|file| folder.join(file));
+    let weights: u64 = files.filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum();
+    let allowance = Allowance::for_bytes(weights + bytes.len() as u64);
+    guard::with_allowance("reading the layers", allowance, move || {
+        let mut graph = match read::tfjs_kind(&bytes)? {
+            TfjsKind::LayersModel => read::layers_model(&bytes, &folder)?,
+            TfjsKind::GraphModel => bail!(
+                "a graph-model of TensorFlow.js, which cannot be read yet; give the Keras file or the SavedModel \
+                 that it was made from"
+            ),
         };
         raise::check_shapes(&graph)?;
         raise::compute_shapes(&mut graph)?;

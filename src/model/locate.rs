@@ -12,8 +12,8 @@ pub enum Format {
     Tflite,
     /// `.keras` and `.h5`.
     Keras,
-    /// `model.json`, with its weights in files beside it.
-    TensorflowJs,
+    /// `model.json` of TensorFlow.js.
+    TensorFlowJs,
 }
 
 impl Format {
@@ -24,7 +24,7 @@ impl Format {
             "onnx" => Format::Onnx,
             "tflite" => Format::Tflite,
             "keras" | "h5" | "hdf5" => Format::Keras,
-            "json" => Format::TensorflowJs,
+            "json" => Format::TensorFlowJs,
             _ => return None,
         })
     }

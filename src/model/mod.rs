@@ -7,7 +7,7 @@ mod version;
 
 pub use load::{
     Graph, LoadedModel, LoadedOnnx, WatchedTensors, names_of_ends, plan_lite, plan_loaded,
-    ports_of_lite, read_labels, read_layers, shapes_of_one_row, watch_tensors,
+    ports_of_lite, read_keras, read_labels, read_tfjs, shapes_of_one_row, watch_tensors,
 };
 pub use locate::{Format, Located, Place, locate, newest_version};
 pub use record::{Metrics, PortRecord, Record, TrainingRecord};

@@ -3,5 +3,5 @@
 mod keras;
 mod tflite;
 
-pub use keras::{keras_model, tfjs_model};
+pub use keras::{TfjsKind, keras_model, layers_model, tfjs_files, tfjs_kind};
 pub use tflite::{description, lite_graph, parse_tflite};

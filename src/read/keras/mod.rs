@@ -59,30 +59,59 @@ fn from_h5(bytes: Bytes) -> Result<Model> {
     walk::lite_graph(&network, is_keras_2(version))
 }
 
-/// The model in a `model.json` of TensorFlow.js, whose weights lie in files in `folder`.
+/// What a `model.json` of TensorFlow.js holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TfjsKind {
+    /// Keras' layers.
+    LayersModel,
+    /// TensorFlow's nodes.
+    GraphModel,
+}
+
+fn read_json(bytes: &[u8]) -> Result<Value> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| anyhow!("not a model of TensorFlow.js, or damaged ({e})"))
+}
+
+/// By its `format`; files of old converters have none.
 ///
 /// # Errors
-/// As [`keras_model`].
-pub fn tfjs_model(bytes: &[u8], folder: &Path) -> Result<Model> {
-    let file: Value = serde_json::from_slice(bytes)
-        .map_err(|e| anyhow!("not a model of TensorFlow.js, or damaged ({e})"))?;
+/// It is no JSON, or of another format.
+pub fn tfjs_kind(bytes: &[u8]) -> Result<TfjsKind> {
+    let file = read_json(bytes)?;
+    match config::text(&file, "format") {
+        Some("layers-model") => Ok(TfjsKind::LayersModel),
+        Some("graph-model") => Ok(TfjsKind::GraphModel),
+        Some(other) => bail!("a model of TensorFlow.js in the unknown format '{other}'"),
+        None if file["modelTopology"]["node"].is_array() => Ok(TfjsKind::GraphModel),
+        None if file["modelTopology"].is_object() => Ok(TfjsKind::LayersModel),
+        None => bail!("not a model of TensorFlow.js: it has no modelTopology"),
+    }
+}
+
+/// The files of weights that a `model.json` names; none that lies outside its folder.
+pub fn tfjs_files(bytes: &[u8]) -> Vec<String> {
+    let Ok(file) = read_json(bytes) else { return vec![] };
+    let groups = file["weightsManifest"].as_array().map_or(&[][..], Vec::as_slice);
+    let paths = groups.iter().filter_map(|group| group["paths"].as_array()).flatten();
+    let inside = paths.filter_map(Value::as_str).filter(|path| tfjs::is_inside(path));
+    inside.map(str::to_string).collect()
+}
+
+/// The layers-model in a `model.json` of TensorFlow.js, whose weights lie in files in `folder`.
+///
+/// # Errors
+/// As [`keras_model`]; a file of weights that is missing, short, or outside the folder.
+pub fn layers_model(bytes: &[u8], folder: &Path) -> Result<Model> {
+    let file = read_json(bytes)?;
     let topology = &file["modelTopology"];
-    if config::text(&file, "format") == Some("graph-model") || topology["node"].is_array() {
-        bail!(
-            "a graph-model of TensorFlow.js, which cannot be read yet; give the Keras file or the SavedModel that it \
-             was made from"
-        );
-    }
-    if !topology.is_object() {
-        bail!("not a model of TensorFlow.js: it has no modelTopology");
-    }
     // the converter puts the configuration one level lower than TensorFlow.js itself
     let configured = &topology["model_config"];
     let configured = if configured.is_object() { configured } else { topology };
     let mut network = config::network(configured)?;
     tfjs::from_manifest(&mut network, &file["weightsManifest"], folder)?;
     let version = config::text(topology, "keras_version").unwrap_or("2.0");
-    walk::lite_graph(&network, !version.starts_with('3'))
+    walk::lite_graph(&network, is_keras_2(version))
 }
 
 fn read_hdf5(bytes: Bytes) -> Result<Group> {

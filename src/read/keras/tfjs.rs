@@ -47,6 +47,7 @@ pub fn from_manifest(
 
 fn read_group(group: Group, folder: &Path, found: &mut Vec<(String, Variable)>) -> Result<()> {
     let bytes = joined(&group.paths, folder)?;
+    let files = || format!("{} ({} bytes)", group.paths.join(", "), bytes.len());
     let mut at = 0usize;
     for weight in group.weights {
         let name = || format!("weights '{}'", weight.name);
@@ -54,62 +55,66 @@ fn read_group(group: Group, folder: &Path, found: &mut Vec<(String, Variable)>) 
         let size = match stored.as_str() {
             "float32" | "int32" => 4,
             "float16" | "uint16" => 2,
-            "uint8" | "bool" => 1,
-            other => bail!("{} of type {other} are not read", name()),
+            "uint8" => 1,
+            other => bail!("{} of type {other} are not read; save the model in float32", name()),
         };
         let length = weight.shape.iter().try_fold(size, |n: usize, &dim| n.checked_mul(dim));
         let end = length.and_then(|length| at.checked_add(length));
         let end = end.filter(|&end| end <= bytes.len());
-        let end = end.with_context(|| format!("{} lie past the end of their files", name()))?;
+        let end = end.with_context(|| {
+            format!("{} reach past the end of {}; download the files again", name(), files())
+        })?;
         let data = values(bytes.slice(at..end), &weight).with_context(name)?;
         at = end;
         let plain = weight.name.trim_end_matches(":0").to_string();
         found.push((plain, Variable::of_f32(weight.shape, data)));
     }
-    ensure!(at == bytes.len(), "the files of weights are longer than model.json says");
+    ensure!(at == bytes.len(), "{} are longer than model.json says, which uses {at}", files());
     Ok(())
+}
+
+/// Whether a path of a file of weights stays in the folder of `model.json`.
+pub fn is_inside(path: &str) -> bool {
+    !path.is_empty() && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
 }
 
 /// The files' bytes after each other; of one file, a view of it.
 fn joined(paths: &[String], folder: &Path) -> Result<Bytes> {
     let mut parts = vec![];
     for path in paths {
-        let inside = !path.is_empty()
-            && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
-        ensure!(inside, "the weights' file '{path}' lies outside the folder of model.json");
+        ensure!(
+            is_inside(path),
+            "the weights' file '{path}' lies outside the folder of model.json"
+        );
         let file = folder.join(path);
         parts.push(mmap::open(&file).with_context(|| format!("cannot read {}", file.display()))?);
     }
     Ok(match parts.as_slice() {
         [one] => one.clone(),
-        several => {
-            let mut all: Vec<u8> = vec![];
-            several.iter().for_each(|part| all.extend_from_slice(part));
-            all.into()
-        }
+        several => several.concat().into(),
     })
 }
 
 /// Float32 of what is stored.
 fn values(data: Bytes, weight: &Weight) -> Result<Bytes> {
-    let floats = |values: &mut dyn Iterator<Item = f32>| -> Bytes {
-        values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>().into()
-    };
+    fn floats<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> f32) -> Bytes {
+        let numbers = data.as_chunks::<N>().0.iter();
+        numbers.flat_map(|&bytes| value(bytes).to_le_bytes()).collect::<Vec<u8>>().into()
+    }
     let Some(quantization) = &weight.quantization else {
-        ensure!(weight.dtype == "float32", "of type {} are not read", weight.dtype);
-        return Ok(data);
+        return Ok(match weight.dtype.as_str() {
+            "float32" => data,
+            "int32" => floats(&data, |b| i32::from_le_bytes(b) as f32),
+            other => bail!("of type {other} are not read; save the model in float32"),
+        });
     };
     let (scale, min) = (quantization.scale.unwrap_or(1.0), quantization.min.unwrap_or(0.0));
-    let real = |stored: f64| (stored * scale + min) as f32;
+    let real = |stored: u16| (f64::from(stored) * scale + min) as f32;
     Ok(match quantization.dtype.as_str() {
-        "float16" => {
-            floats(&mut data.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()))
-        }
-        "uint16" => {
-            floats(&mut data.as_chunks::<2>().0.iter().map(|b| real(u16::from_le_bytes(*b).into())))
-        }
-        "uint8" => floats(&mut data.iter().map(|&b| real(b.into()))),
-        other => bail!("quantized to {other} are not read"),
+        "float16" => floats(&data, |b| f16::from_le_bytes(b).to_f32()),
+        "uint16" => floats(&data, |b| real(u16::from_le_bytes(b))),
+        "uint8" => floats(&data, |[b]| real(b.into())),
+        other => bail!("quantized to {other} are not read; save the model in float32"),
     })
 }
 

@@ -131,13 +131,77 @@ fn layers_models_of_tensorflow_js_predict_what_it_predicts() {
     says("cannot read");
     replaced("\"shard2.bin\"", "\"shard2.bin\",\"shard1.bin\"");
     says("longer than model.json says");
+    replaced("shard1.bin", "");
+    says("outside the folder");
+    replaced("shard1.bin", "/etc/passwd");
+    says("outside the folder");
     replaced("layers-model", "graph-model");
     says("graph-model");
+    replaced("layers-model", "other-model");
+    says("unknown format 'other-model'");
     replaced("conv/kernel", "other/kernel");
     says("layer 'conv'");
+    replaced("[3,3,2,4]", "[4294967295,4294967295,4294967295,4294967295]");
+    says("weights 'conv/kernel' reach past the end of shard1.bin, shard2.bin (508 bytes)");
+    replaced("[3,3,2,4]", "[3,3,4,2]");
+    says("conv");
+    replaced("\"weightsManifest\"", "\"weights\"");
+    says("weightsManifest");
+    replaced("\"modelTopology\"", "\"topology\"");
+    says("model");
+    fs::write(&model, &text[..text.len() / 2]).unwrap();
+    says("not a model of TensorFlow.js, or damaged");
+    fs::write(&model, "[".repeat(100_000)).unwrap();
+    says("not a model of TensorFlow.js, or damaged");
     fs::write(&model, &text).unwrap();
     fs::write(folder.path().join("shard2.bin"), b"short").unwrap();
-    says("past the end of their files");
+    says("past the end of shard1.bin, shard2.bin (257 bytes)");
+    fs::remove_file(folder.path().join("shard2.bin")).unwrap();
+    fs::create_dir(folder.path().join("shard2.bin")).unwrap();
+    says("shard2.bin");
+}
+
+/// y = x · w + b with w of 8 bits, (4 · 0.5 − 1), and b of half precision, 0.25; by hand.
+#[test]
+fn quantized_weights_of_tensorflow_js_become_floats() {
+    let folder = tempfile::tempdir().unwrap();
+    let layer = json!({"class_name": "Dense", "config": {
+        "name": "d", "units": 1, "activation": "linear", "batch_input_shape": [null, 1],
+    }});
+    let weight = |name: &str, shape: &[usize], quantization: Value| {
+        json!({
+            "name": name, "shape": shape, "dtype": "float32", "quantization": quantization,
+        })
+    };
+    let model = |kernel: &str| {
+        json!({
+            "format": "layers-model",
+            "modelTopology": {"class_name": "Sequential", "config": {"name": "m", "layers": [layer]}},
+            "weightsManifest": [{"paths": ["w.bin"], "weights": [
+                weight("d/kernel", &[1, 1], json!({"dtype": kernel, "scale": 0.5, "min": -1.0})),
+                weight("d/bias", &[1], json!({"dtype": "float16"})),
+            ]}],
+        })
+    };
+    let path = folder.path().join("model.json");
+    let given = folder.path().join("in.npz");
+    let out = folder.path().join("out.npz");
+    let array = Array::from_f32(vec![2, 1], &[3.0, -2.0]).unwrap();
+    fs::write(&given, write_npz(&[("d_input".into(), array)]).unwrap()).unwrap();
+    let mut run = |kernel: &str, weights: &[u8]| {
+        fs::write(&path, model(kernel).to_string()).unwrap();
+        fs::write(folder.path().join("w.bin"), weights).unwrap();
+        let (model, inputs) = (Some(path.clone()), vec![given.clone()]);
+        let out = Some(out.clone());
+        predict(&PredictOptions { model, inputs, out, top_k: 1, threads: 1, ..Default::default() })
+    };
+    for (kernel, weights) in [("uint8", &[4, 0, 0x34][..]), ("uint16", &[4, 0, 0, 0x34])] {
+        run(kernel, weights).unwrap();
+        let found = read_npz(&fs::read(folder.path().join("out.npz")).unwrap().into()).unwrap();
+        assert_eq!(found[0].1.to_f32(), [3.25, -1.75], "{kernel}");
+    }
+    let refused = format!("{:#}", run("uint4", &[4, 0, 0x34]).unwrap_err());
+    assert!(refused.contains("weights 'd/kernel' of type uint4 are not read"), "{refused}");
 }
 
 /// A `.keras` file of this configuration, with the weights of a fixture.

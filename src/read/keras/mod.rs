@@ -110,8 +110,8 @@ pub fn layers_model(bytes: &[u8], folder: &Path) -> Result<Model> {
     let configured = if configured.is_object() { configured } else { topology };
     let mut network = config::network(configured)?;
     tfjs::from_manifest(&mut network, &file["weightsManifest"], folder)?;
-    let version = config::text(topology, "keras_version").unwrap_or("2.0");
-    walk::lite_graph(&network, is_keras_2(version))
+    // whatever version wrote the configuration, TensorFlow.js computes as Keras 2 did
+    walk::lite_graph(&network, true)
 }
 
 fn read_hdf5(bytes: Bytes) -> Result<Group> {

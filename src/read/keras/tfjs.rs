@@ -1,6 +1,7 @@
 //! The layers-models of TensorFlow.js: Keras' configuration in a `model.json`, and weights in files beside it.
 
 use super::config::{Layer, Network};
+use super::layers::HALF_PIXEL_CENTERS;
 use super::weights::{Variable, variable_kinds};
 use crate::format::mmap;
 use anyhow::{Context, Result, bail, ensure};
@@ -42,7 +43,18 @@ pub fn from_manifest(
     for group in groups {
         read_group(group, folder, &mut found)?;
     }
-    give(network, "", &found)
+    give(network, "", &found)?;
+    network.layers.iter_mut().for_each(resize_as_tfjs);
+    Ok(())
+}
+
+/// TensorFlow.js has pixels' centers at whole numbers.
+fn resize_as_tfjs(layer: &mut Layer) {
+    if let Some(network) = &mut layer.network {
+        network.layers.iter_mut().for_each(resize_as_tfjs);
+    }
+    layer.wrapped.iter_mut().for_each(|wrapped| resize_as_tfjs(wrapped));
+    layer.config.insert(HALF_PIXEL_CENTERS.into(), false.into());
 }
 
 fn read_group(group: Group, folder: &Path, found: &mut Vec<(String, Variable)>) -> Result<()> {

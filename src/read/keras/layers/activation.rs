@@ -143,6 +143,7 @@ fn by_name(c: &mut Context, name: &str, x: TensorId) -> Result<TensorId> {
         "log_softmax" => s.c.builder.op(&s.name, LiteOp::LogSoftmax, &[x], shape)?,
         "leaky_relu" => s.c.builder.op(&s.name, LiteOp::LeakyRelu { alpha: 0.2 }, &[x], shape)?,
         "gelu" => s.c.builder.op(&s.name, LiteOp::Gelu { approximate: false }, &[x], shape)?,
+        "gelu_new" => s.c.builder.op(&s.name, LiteOp::Gelu { approximate: true }, &[x], shape)?,
         "silu" | "swish" => {
             let gate = s.unary(UnaryOp::Logistic, x)?;
             s.binary(Mul, x, gate)?

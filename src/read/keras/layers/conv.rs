@@ -161,7 +161,8 @@ fn per_channel(
 ) -> Result<TensorId> {
     let channels = c.known(x, 3)?;
     let multiplier = match c.value("depth_multiplier") {
-        Value::Null => 1,
+        // TensorFlow.js leaves it out of separable convolutions
+        Value::Null => c.layer.variables.first().and_then(|v| v.shape.last()).copied().unwrap_or(1),
         _ => c.size("depth_multiplier")?,
     };
     let outputs = channels.checked_mul(multiplier).context("an impossible depth_multiplier")?;

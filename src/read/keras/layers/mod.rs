@@ -17,6 +17,7 @@ use super::weights::Variable;
 use crate::graph::*;
 use anyhow::{Context as _, Result, bail, ensure};
 pub use mask::{Mask, OPERATIONS as MASK_OPERATIONS, pass_on, take_mask};
+pub use reshape::HALF_PIXEL_CENTERS;
 use serde_json::Value;
 use std::collections::HashMap;
 

@@ -21,8 +21,9 @@ pub fn reshape(c: &mut Context) -> Result<TensorId> {
     let x = c.input()?;
     let from = c.builder.shape(x);
     let listed = c.value("target_shape").as_array().context("target_shape is no list")?;
+    let size = |size: &Value| if size.is_null() { Some(-1) } else { size.as_i64() };
     let target: Vec<i64> =
-        listed.iter().map(Value::as_i64).collect::<Option<_>>().context("target_shape")?;
+        listed.iter().map(size).collect::<Option<_>>().context("target_shape")?;
     let inner = from[1..].iter().map(Dim::known).try_fold(1usize, |n, dim| n.checked_mul(dim?));
     let mut shape = vec![from[0].clone()];
     for (at, &size) in target.iter().enumerate() {
@@ -114,6 +115,9 @@ fn rows(c: &Context, x: TensorId, key: &str, axes: usize) -> Result<Vec<[usize; 
     Ok(rows)
 }
 
+/// Not a setting of Keras, which has pixels' centers at halves.
+pub const HALF_PIXEL_CENTERS: &str = "half_pixel_centers";
+
 pub fn up_sampling(c: &mut Context, axes: usize) -> Result<TensorId> {
     let x = c.float_input()?;
     c.ensure_rank(x, axes + 2)?;
@@ -130,7 +134,10 @@ pub fn up_sampling(c: &mut Context, axes: usize) -> Result<TensorId> {
     }
     let op = match c.text("interpolation").unwrap_or("nearest") {
         "nearest" => LiteOp::ResizeNearest { align_corners: false, half_pixel_centers: false },
-        "bilinear" => LiteOp::ResizeBilinear { align_corners: false, half_pixel_centers: true },
+        "bilinear" => {
+            let half_pixel_centers = c.value(HALF_PIXEL_CENTERS).as_bool().unwrap_or(true);
+            LiteOp::ResizeBilinear { align_corners: false, half_pixel_centers }
+        }
         other => bail!("interpolation '{other}'; use nearest or bilinear"),
     };
     let target = c.builder.i32s("size", &[2], &sizes)?;

@@ -178,7 +178,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__convert)
-            opts="-o -q -v -h -V --quantize --to --frozen --out --labels --set --tolerance --layout --data --no-verify --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --plot --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
+            opts="-o -q -v -h -V --quantize --to --frozen --out --labels --set --tolerance --layout --data --no-verify --weight-shard-size --metadata --demo --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --plot --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -189,7 +189,7 @@ _mlctl() {
                     return 0
                     ;;
                 --to)
-                    COMPREPLY=($(compgen -W "tflite saved-model" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "tflite tfjs saved-model" -- "${cur}"))
                     return 0
                     ;;
                 --out)
@@ -217,6 +217,14 @@ _mlctl() {
                     return 0
                     ;;
                 --data)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --weight-shard-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metadata)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -514,7 +522,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__quantize)
-            opts="-o -q -v -h -V --scheme --to --frozen --out --labels --set --tolerance --layout --data --no-verify --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --plot --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
+            opts="-o -q -v -h -V --scheme --to --frozen --out --labels --set --tolerance --layout --data --no-verify --weight-shard-size --metadata --demo --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --plot --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -525,7 +533,7 @@ _mlctl() {
                     return 0
                     ;;
                 --to)
-                    COMPREPLY=($(compgen -W "tflite saved-model" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "tflite tfjs saved-model" -- "${cur}"))
                     return 0
                     ;;
                 --out)
@@ -553,6 +561,14 @@ _mlctl() {
                     return 0
                     ;;
                 --data)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --weight-shard-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metadata)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -32,7 +32,7 @@ complete -c mlctl -n "__fish_mlctl_needs_command" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_needs_command" -s V -l version -d 'Print version'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "train" -d 'Train a model and save it as a new version'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "save" -d 'Save a model as a further version directory'
-complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "convert" -d 'Convert a model to .tflite or a SavedModel and check the result against the original'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "convert" -d 'Convert a model to .tflite, TensorFlow.js or a SavedModel and check the result against the original'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "quantize" -d 'Quantize a model (convert with a scheme)'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "predict" -d 'Run a model on pictures, arrays or numbers'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "run" -d 'Run a model on pictures, arrays or numbers'
@@ -67,16 +67,19 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s q -l quiet -d 'Prin
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s v -l verbose -d 'Tell more'
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_using_subcommand save" -s V -l version -d 'Print version'
-complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l quantize -d 'Quantize: f16, w8, w4 (weights), dynamic (int8 weights, int8 products), int8, int16x8 (weights and activations, calibrated on samples)' -r
-complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l to -d 'What to write: a .tflite file, or a folder that TensorFlow loads' -r -f -a "tflite\t''
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l quantize -d 'Quantize: f16, w8, w4 (weights), dynamic (int8 weights, int8 products), int8, int16x8 (weights and activations, calibrated on samples); for tfjs f16, uint8, uint16, also for the weights that a glob names, the first that is for a weight deciding: --quantize f16=*bias --quantize uint8' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l to -d 'What to write: a .tflite file, or a folder that TensorFlow.js or TensorFlow loads' -r -f -a "tflite\t''
+tfjs\t''
 saved-model\t''"
-complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s o -l out -d 'File, or new folder, to write [default: MODEL[-SCHEME].tflite or MODEL_saved_model, here]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s o -l out -d 'File, or new folder, to write [default: MODEL[-SCHEME].tflite, MODEL[-SCHEME]_tfjs or MODEL_saved_model, here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l labels -d 'Class names, one a line, for the file\'s metadata [default: the model\'s]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l set -d 'Fix a dimension that the model leaves open, by its name (may be repeated)' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l tolerance -d 'Largest allowed difference, relative to the output\'s largest value [default: 1e-5, f16: 2e-2]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l layout -d 'Order of the axes of inputs and outputs: as in the source, or channels last for pictures' -r -f -a "keep\t''
 nhwc\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l data -d 'Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l weight-shard-size -d 'Bytes of a file of weights, as 500000, 512K, 4M or 10MB [default: 4M]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l metadata -d 'A field of userDefinedMetadata: text, or what a .json file holds; a file alone gives all its fields (may be repeated)' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l calibrate -d 'Samples like those the model will see: pictures or a folder of them, .npz by input name, .npy, IDX, .csv, or mnist [default: mnist for a model of digits]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l samples -d 'Use at most so many samples, spread evenly over the data [default: 500]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l ranges-by -d 'How ranges are chosen: mse, min-max, moving-average, percentile[=P], entropy [default: mse]' -r
@@ -97,6 +100,7 @@ nhwc\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l threads -d 'Threads to use [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l frozen -d 'SavedModel: the weights as constants of the graph, not as variables'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l no-verify -d 'Keep the file without running it'
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l demo -d 'Add a page that runs the model on a drawn digit or a picture: index.html'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l per-tensor -d 'One scale for all weights of a layer, not one a channel'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l no-equalization -d 'Leave the sizes of channels as they are; otherwise they are made alike between layers that follow each other'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l no-bias-correction -d 'Leave the biases as they are; otherwise they make up for what rounding the weights adds to a layer\'s mean'
@@ -105,16 +109,19 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s q -l quiet -d 'P
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s v -l verbose -d 'Tell more'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -s V -l version -d 'Print version'
-complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scheme -d 'f16, w8, w4: float16, int8, int4 weights; dynamic: int8 weights, int8 products; int8, int16x8: weights and activations, calibrated on samples' -r
-complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l to -d 'What to write: a .tflite file, or a folder that TensorFlow loads' -r -f -a "tflite\t''
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scheme -d 'f16, w8, w4: float16, int8, int4 weights; dynamic: int8 weights, int8 products; int8, int16x8: weights and activations, calibrated on samples; for tfjs f16, uint8, uint16, also for the weights that a glob names' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l to -d 'What to write: a .tflite file, or a folder that TensorFlow.js or TensorFlow loads' -r -f -a "tflite\t''
+tfjs\t''
 saved-model\t''"
-complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s o -l out -d 'File, or new folder, to write [default: MODEL[-SCHEME].tflite or MODEL_saved_model, here]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s o -l out -d 'File, or new folder, to write [default: MODEL[-SCHEME].tflite, MODEL[-SCHEME]_tfjs or MODEL_saved_model, here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l labels -d 'Class names, one a line, for the file\'s metadata [default: the model\'s]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l set -d 'Fix a dimension that the model leaves open, by its name (may be repeated)' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l tolerance -d 'Largest allowed difference, relative to the output\'s largest value [default: 1e-5, f16: 2e-2]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l layout -d 'Order of the axes of inputs and outputs: as in the source, or channels last for pictures' -r -f -a "keep\t''
 nhwc\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l data -d 'Check the file on these, as predict takes inputs, or on mnist [default: what suits the model]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l weight-shard-size -d 'Bytes of a file of weights, as 500000, 512K, 4M or 10MB [default: 4M]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l metadata -d 'A field of userDefinedMetadata: text, or what a .json file holds; a file alone gives all its fields (may be repeated)' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l calibrate -d 'Samples like those the model will see: pictures or a folder of them, .npz by input name, .npy, IDX, .csv, or mnist [default: mnist for a model of digits]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l samples -d 'Use at most so many samples, spread evenly over the data [default: 500]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l ranges-by -d 'How ranges are chosen: mse, min-max, moving-average, percentile[=P], entropy [default: mse]' -r
@@ -135,6 +142,7 @@ nhwc\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l threads -d 'Threads to use [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l frozen -d 'SavedModel: the weights as constants of the graph, not as variables'
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l no-verify -d 'Keep the file without running it'
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l demo -d 'Add a page that runs the model on a drawn digit or a picture: index.html'
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l per-tensor -d 'One scale for all weights of a layer, not one a channel'
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l no-equalization -d 'Leave the sizes of channels as they are; otherwise they are made alike between layers that follow each other'
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l no-bias-correction -d 'Leave the biases as they are; otherwise they make up for what rounding the weights adds to a layer\'s mean'
@@ -205,7 +213,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -s h -l help -d
 complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -s V -l version -d 'Print version'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "train" -d 'Train a model and save it as a new version'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "save" -d 'Save a model as a further version directory'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "convert" -d 'Convert a model to .tflite or a SavedModel and check the result against the original'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "convert" -d 'Convert a model to .tflite, TensorFlow.js or a SavedModel and check the result against the original'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "quantize" -d 'Quantize a model (convert with a scheme)'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "predict" -d 'Run a model on pictures, arrays or numbers'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "inspect" -d 'Show what is in a model: inputs, outputs, ops, sizes, metadata'

@@ -294,7 +294,7 @@ sessions! {
     bad_outputs tolerance set_dimensions bad_data bad_recipes usage_errors pictures arrays closed_pipes
     layout per_layer test_inputs bad_calibration weight_schemes
     poisoned_layer labels picture_flags plots
-    single_samples saved_model
+    single_samples saved_model tfjs
 }
 
 #[test]

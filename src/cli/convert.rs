@@ -7,13 +7,14 @@ use crate::commands::Outcome;
 use crate::commands::convert::{
     ConvertOptions, ConvertReport, EndLayout, PortMapping, Verification, convert,
 };
-use crate::commands::export::{ExportOptions, ExportTarget};
+use crate::commands::export::{ExportOptions, ExportTarget, MetadataFlag, TfjsFlags};
 use crate::commands::quantize::{IntegerFlags, Quantized};
 use crate::compare::Accuracy;
 use crate::format::atomic;
 use crate::ops::ActivationType;
 use crate::quantize::{
-    CarriedReport, EndType, LayerLoss, RangeMethod, Scheme, Slowdown, WeightReport,
+    CarriedReport, EndType, LayerLoss, RangeMethod, Scheme, SchemeChoice, SchemeTarget, Slowdown,
+    WeightReport,
 };
 use crate::write::SavedModelForm;
 use anyhow::{Context, Result};
@@ -22,15 +23,16 @@ use regex_lite::Regex;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Convert a model to .tflite or a SavedModel and check the result against the original
+/// Convert a model to .tflite, TensorFlow.js or a SavedModel and check the result against the original
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
     /// .onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]
     model: Option<PathBuf>,
     /// Quantize: f16, w8, w4 (weights), dynamic (int8 weights, int8 products), int8, int16x8 (weights and activations,
-    /// calibrated on samples)
-    #[arg(long, value_name = "SCHEME")]
-    quantize: Option<Scheme>,
+    /// calibrated on samples); for tfjs f16, uint8, uint16, also for the weights that a glob names, the first that is for
+    /// a weight deciding: --quantize f16=*bias --quantize uint8
+    #[arg(long, value_name = "SCHEME[=GLOB,…]")]
+    quantize: Vec<SchemeChoice>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -41,19 +43,19 @@ pub struct QuantizeArgs {
     /// .onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]
     model: Option<PathBuf>,
     /// f16, w8, w4: float16, int8, int4 weights; dynamic: int8 weights, int8 products; int8, int16x8: weights and
-    /// activations, calibrated on samples
-    #[arg(long, value_name = "SCHEME")]
-    scheme: Scheme,
+    /// activations, calibrated on samples; for tfjs f16, uint8, uint16, also for the weights that a glob names
+    #[arg(long, value_name = "SCHEME[=GLOB,…]", required = true)]
+    scheme: Vec<SchemeChoice>,
     #[command(flatten)]
     output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
 struct OutputArgs {
-    /// What to write: a .tflite file, or a folder that TensorFlow loads
+    /// What to write: a .tflite file, or a folder that TensorFlow.js or TensorFlow loads
     #[arg(
         long,
-        value_name = "tflite|saved-model",
+        value_name = "tflite|tfjs|saved-model",
         default_value = "tflite",
         hide_default_value = true,
         hide_possible_values = true
@@ -62,7 +64,8 @@ struct OutputArgs {
     /// SavedModel: the weights as constants of the graph, not as variables
     #[arg(long)]
     frozen: bool,
-    /// File, or new folder, to write [default: MODEL[-SCHEME].tflite or MODEL_saved_model, here]
+    /// File, or new folder, to write [default: MODEL[-SCHEME].tflite, MODEL[-SCHEME]_tfjs or
+    /// MODEL_saved_model, here]
     #[arg(short, long, value_name = "OUT")]
     out: Option<PathBuf>,
     /// Class names, one a line, for the file's metadata [default: the model's]
@@ -90,9 +93,26 @@ struct OutputArgs {
     #[arg(long)]
     no_verify: bool,
     #[command(flatten)]
+    tfjs: TfjsArgs,
+    #[command(flatten)]
     integers: IntegerArgs,
     #[command(flatten)]
     pictures: PictureArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TensorFlow.js (--to tfjs)")]
+struct TfjsArgs {
+    /// Bytes of a file of weights, as 500000, 512K, 4M or 10MB [default: 4M]
+    #[arg(long, value_name = "SIZE", value_parser = shard_size)]
+    weight_shard_size: Option<usize>,
+    /// A field of userDefinedMetadata: text, or what a .json file holds; a file alone gives all its fields (may be
+    /// repeated)
+    #[arg(long, value_name = "KEY=VALUE|FILE.json", value_parser = metadata)]
+    metadata: Vec<MetadataFlag>,
+    /// Add a page that runs the model on a drawn digit or a picture: index.html
+    #[arg(long)]
+    demo: bool,
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +174,7 @@ fn picture(text: &str) -> Result<PathBuf, String> {
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum TargetName {
     Tflite,
+    Tfjs,
     SavedModel,
 }
 
@@ -205,43 +226,121 @@ fn dimension(text: &str) -> Result<(String, usize), String> {
     }
 }
 
+/// `500000`, or with a suffix: K, M, G (also KiB …) are powers of 1,024, kB, MB, GB of 1,000.
+fn shard_size(text: &str) -> Result<usize, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let unit: usize = match suffix.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return Err("write it as 500000, 512K, 4M or 10MB".into()),
+    };
+    let number: usize = number.parse().map_err(|_| "write it as 500000, 512K, 4M or 10MB")?;
+    match number.checked_mul(unit) {
+        Some(size) if size >= LEAST_SHARD => Ok(size),
+        Some(_) => Err("a file of weights has at least 1K".into()),
+        None => Err("that is more than a file can have".into()),
+    }
+}
+
+/// Smaller files would be many that are mostly overhead.
+const LEAST_SHARD: usize = 1 << 10;
+
+fn metadata(text: &str) -> Result<MetadataFlag, String> {
+    let is_json = |path: &str| path.to_ascii_lowercase().ends_with(".json");
+    match text.split_once('=') {
+        Some(("", _)) => Err("it has no key: write it as KEY=VALUE".into()),
+        Some((key, file)) if is_json(file) => {
+            Ok(MetadataFlag::Json { key: key.into(), file: file.into() })
+        }
+        Some((key, value)) => Ok(MetadataFlag::Text { key: key.into(), value: value.into() }),
+        None if is_json(text) => Ok(MetadataFlag::Fields(text.into())),
+        None => Err("write it as KEY=VALUE, KEY=FILE.json or FILE.json".into()),
+    }
+}
+
 impl ConvertArgs {
     pub fn run(&self, global: &Global) -> Result<u8> {
-        self.output.run(self.model.clone(), self.quantize, global)
+        self.output.run(self.model.clone(), &self.quantize, global)
     }
 }
 
 impl QuantizeArgs {
     pub fn run(&self, global: &Global) -> Result<u8> {
-        self.output.run(self.model.clone(), Some(self.scheme), global)
+        self.output.run(self.model.clone(), &self.scheme, global)
     }
 }
 
 impl OutputArgs {
-    fn run(&self, model: Option<PathBuf>, scheme: Option<Scheme>, global: &Global) -> Result<u8> {
-        if let Err(message) = self.integers.check(scheme) {
+    /// What was asked for that does not go together.
+    fn check(&self, schemes: &[SchemeChoice]) -> Result<(), String> {
+        let target = match self.to {
+            TargetName::Tflite => Some(SchemeTarget::Tflite),
+            TargetName::Tfjs => Some(SchemeTarget::TensorFlowJs),
+            TargetName::SavedModel => None,
+        };
+        match (target, schemes) {
+            (None, [first, ..]) => {
+                let scheme = first.scheme;
+                let to = if scheme.is_of(SchemeTarget::Tflite) { "tflite" } else { "tfjs" };
+                return Err(format!(
+                    "a SavedModel has float32 weights; --to {to} has the scheme {scheme}"
+                ));
+            }
+            (None, []) => {}
+            (Some(target), _) => {
+                let checked = schemes.iter().try_for_each(|choice| choice.scheme.check(target));
+                checked.map_err(|error| error.to_string())?;
+            }
+        }
+        if target == Some(SchemeTarget::Tflite) {
+            if let Some(choice) = schemes.iter().find(|choice| !choice.globs.is_empty()) {
+                return Err(format!(
+                    "{}={}: globs go with --to tfjs; --keep-float REGEX leaves layers of a .tflite file in float32",
+                    choice.scheme, choice.globs[0]
+                ));
+            }
+            if schemes.len() > 1 {
+                return Err("a .tflite file has one scheme; several go with --to tfjs".into());
+            }
+        }
+        if self.frozen && !matches!(self.to, TargetName::SavedModel) {
+            return Err("--frozen goes with --to saved-model".into());
+        }
+        let of_tfjs = [
+            ("--weight-shard-size", self.tfjs.weight_shard_size.is_some()),
+            ("--metadata", !self.tfjs.metadata.is_empty()),
+            ("--demo", self.tfjs.demo),
+        ];
+        if let (false, Some((flag, _))) =
+            (matches!(self.to, TargetName::Tfjs), of_tfjs.iter().find(|flag| flag.1))
+        {
+            return Err(format!("{flag} goes with --to tfjs"));
+        }
+        self.integers.check(schemes.first().map(|choice| choice.scheme))
+    }
+
+    fn run(&self, model: Option<PathBuf>, schemes: &[SchemeChoice], global: &Global) -> Result<u8> {
+        if let Err(message) = self.check(schemes) {
             return Ok(usage_error(&message));
         }
         let layout = match self.layout {
             LayoutName::Keep => EndLayout::Keep,
             LayoutName::Nhwc => EndLayout::Nhwc,
         };
-        let target = match (self.to, self.frozen, scheme) {
-            (TargetName::Tflite, true, _) => {
-                return Ok(usage_error("--frozen goes with --to saved-model"));
+        let target = match (self.to, self.frozen) {
+            (TargetName::Tflite, _) => None,
+            (TargetName::Tfjs, _) => Some(ExportTarget::TensorFlowJs),
+            (TargetName::SavedModel, true) => {
+                Some(ExportTarget::SavedModel(SavedModelForm::Frozen))
             }
-            (TargetName::Tflite, false, _) => None,
-            (TargetName::SavedModel, _, Some(scheme)) => {
-                let message = format!(
-                    "a SavedModel has float32 weights; --to tflite has the scheme {scheme}"
-                );
-                return Ok(usage_error(&message));
-            }
-            (TargetName::SavedModel, frozen, None) => {
-                Some(ExportTarget::SavedModel(match frozen {
-                    true => SavedModelForm::Frozen,
-                    false => SavedModelForm::Variables,
-                }))
+            (TargetName::SavedModel, false) => {
+                Some(ExportTarget::SavedModel(SavedModelForm::Variables))
             }
         };
         if let Some(target) = target {
@@ -256,6 +355,12 @@ impl OutputArgs {
                 layout,
                 data: self.data.clone(),
                 pictures: self.pictures.flags(),
+                tfjs: TfjsFlags {
+                    schemes: schemes.to_vec(),
+                    shard_size: self.tfjs.weight_shard_size,
+                    metadata: self.tfjs.metadata.clone(),
+                    demo: self.tfjs.demo,
+                },
                 threads: global.threads(),
             };
             return super::export::run(&options, global);
@@ -263,7 +368,7 @@ impl OutputArgs {
         let options = ConvertOptions {
             model,
             out: self.out.clone(),
-            scheme,
+            scheme: schemes.first().map(|choice| choice.scheme),
             labels: self.labels.clone(),
             dimensions: self.dimensions.clone(),
             tolerance: self.tolerance,

@@ -2,7 +2,7 @@
 
 use super::Global;
 use super::convert::{checks, mappings};
-use super::render::size;
+use super::render::{size, thousands};
 use crate::commands::export::{ExportOptions, ExportReport, export};
 use anyhow::{Context, Result};
 
@@ -24,6 +24,21 @@ fn text(report: &ExportReport, global: &Global) -> String {
     for (source, name) in &report.renamed {
         text += &format!("note: '{source}' is called '{name}' there\n");
     }
+    for kept in &report.kept_float {
+        text += &format!("note: '{}' stays float32: {}\n", kept.name, kept.why);
+    }
+    let all: usize = report.weights.iter().map(|weights| weights.numbers).sum();
+    for weights in report.weights.iter().filter(|_| !global.quiet) {
+        text += &format!(
+            "{} of {} numbers {} {}, in {} constant{}\n",
+            thousands(weights.numbers as u64),
+            thousands(all as u64),
+            if weights.storage == "float32" { "stay" } else { "became" },
+            weights.storage,
+            weights.constants,
+            if weights.constants == 1 { "" } else { "s" }
+        );
+    }
     if let Some(verification) = &report.verification {
         text += &checks(verification);
     }
@@ -40,5 +55,15 @@ fn text(report: &ExportReport, global: &Global) -> String {
             report.out.display()
         ),
     };
+    if report.demo && holds && !global.quiet {
+        text += &format!(
+            "to see it: put TensorFlow.js beside the page, then serve the folder\n  (cd {} && {TFJS} && python3 -m http.server)\n",
+            report.out.display()
+        );
+    }
     text
 }
+
+/// Fetches TensorFlow.js without what it depends on; the page says the same.
+const TFJS: &str = "npm pack @tensorflow/tfjs@4.22.0 && tar -xzf tensorflow-tfjs-4.22.0.tgz \
+                    --strip-components=2 package/dist/tf.min.js && rm tensorflow-tfjs-4.22.0.tgz";

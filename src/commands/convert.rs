@@ -393,7 +393,7 @@ pub(super) fn port_mappings(graph: &Model, moved: &[MovedEnd], is_input: bool) -
 }
 
 /// The record of pictures for a file whose first input was moved.
-fn laid_out(mut record: Preprocessing, moved: &[MovedEnd]) -> Preprocessing {
+pub(super) fn laid_out(mut record: Preprocessing, moved: &[MovedEnd]) -> Preprocessing {
     if moved.iter().any(|end| end.is_input && end.place == 0) {
         record.layout = Layout::Nhwc;
     }

@@ -2,27 +2,61 @@
 
 use super::Outcome;
 use super::convert::{
-    EndLayout, MOST_ROWS, PortMapping, Verification, op_counts, permuted_ends, port_mappings,
-    verify_graph,
+    EndLayout, MOST_ROWS, PortMapping, Verification, laid_out, op_counts, permuted_ends,
+    port_mappings, verify_graph,
 };
 use super::inputs::{Classes, PictureFlags, check_data, class_count, data_inputs};
 use crate::compare::Samples;
-use crate::format::atomic;
+use crate::format::{atomic, mmap};
 use crate::graph::{ElementType, LiteOp, Model};
 use crate::model::{LoadedModel, locate, ports_of_lite, read_labels};
 use crate::ops::GraphDefTarget;
 use crate::passes;
 use crate::progress::Progress;
-use crate::quantize::Scheme;
-use crate::write::{GraphDefModel, SavedModelForm, graphdef, write_saved_model};
+use crate::quantize::{Scheme, SchemeChoice, WeightChoices, is_quantized, widen_constants};
+use crate::write::{
+    DEFAULT_SHARD_SIZE, GraphDefModel, KeptWeight, SavedModelForm, StorageReport, TfjsOptions,
+    WeightPlan, graphdef, write_saved_model, write_tfjs,
+};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 
 /// What kind of folder is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportTarget {
     SavedModel(SavedModelForm),
+    /// A graph model.
+    TensorFlowJs,
+}
+
+/// What a TensorFlow.js model has beside the graph.
+#[derive(Debug, Clone, Default)]
+pub struct TfjsFlags {
+    /// The first that is for a weight decides; float32 where none is.
+    pub schemes: Vec<SchemeChoice>,
+    /// Bytes of one file of weights.
+    pub shard_size: Option<usize>,
+    pub metadata: Vec<MetadataFlag>,
+    /// A page that runs the model.
+    pub demo: bool,
+}
+
+/// What goes into the model's own metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataFlag {
+    Text {
+        key: String,
+        value: String,
+    },
+    /// What a JSON file holds.
+    Json {
+        key: String,
+        file: PathBuf,
+    },
+    /// The fields of the object that a JSON file holds.
+    Fields(PathBuf),
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +75,8 @@ pub struct ExportOptions {
     pub data: Vec<PathBuf>,
     /// Of pictures among the data.
     pub pictures: PictureFlags,
+    /// Of [`ExportTarget::TensorFlowJs`].
+    pub tfjs: TfjsFlags,
     pub threads: usize,
 }
 
@@ -60,6 +96,15 @@ pub struct ExportReport {
     pub labels: usize,
     /// Inputs and outputs that the target knows by another name: the source's, then its own.
     pub renamed: Vec<(String, String)>,
+    /// How float32 constants of several numbers are stored, where that is chosen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<StorageReport>,
+    /// Those that stay float32 though a scheme was for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept_float: Vec<KeptWeight>,
+    /// Whether there is a page that runs the model.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub demo: bool,
     pub verification: Option<Verification>,
 }
 
@@ -68,12 +113,15 @@ impl ExportTarget {
         match self {
             ExportTarget::SavedModel(SavedModelForm::Variables) => "SavedModel",
             ExportTarget::SavedModel(SavedModelForm::Frozen) => "frozen SavedModel",
+            ExportTarget::TensorFlowJs => "TensorFlow.js graph model",
         }
     }
 
-    fn folder_name(self, model: &str) -> String {
+    fn folder_name(self, model: &str, schemes: &[SchemeChoice]) -> String {
+        let scheme = schemes.first().map_or(String::new(), |first| format!("-{}", first.scheme));
         match self {
             ExportTarget::SavedModel(_) => format!("{model}_saved_model"),
+            ExportTarget::TensorFlowJs => format!("{model}{scheme}_tfjs"),
         }
     }
 }
@@ -89,8 +137,8 @@ pub fn export(options: &ExportOptions, _: &dyn Progress) -> Result<Outcome<Expor
     if let Some(labels) = &options.labels {
         model.labels = read_labels(labels)?;
     }
-    let target = options.target;
-    let default = || PathBuf::from(target.folder_name(&model.name));
+    let (target, tfjs) = (options.target, &options.tfjs);
+    let default = || PathBuf::from(target.folder_name(&model.name, &tfjs.schemes));
     let out = options.out.clone().unwrap_or_else(default);
     ensure!(
         !out.exists() && !out.is_symlink(),
@@ -98,8 +146,8 @@ pub fn export(options: &ExportOptions, _: &dyn Progress) -> Result<Outcome<Expor
         out.display()
     );
 
+    let user_metadata = user_metadata(&tfjs.metadata)?;
     let (mut graph, loaded) = model.lite_graph()?;
-    let tolerance = options.tolerance.unwrap_or(tolerance_of(&graph));
     let (ports, ends) = ports_of_lite(&graph);
     let record = model.preprocessing.as_ref();
     if let Some(told) = options.pictures.record(record, &ports, &mut vec![])? {
@@ -114,8 +162,25 @@ pub fn export(options: &ExportOptions, _: &dyn Progress) -> Result<Outcome<Expor
         EndLayout::Keep => vec![],
         EndLayout::Nhwc => passes::move_channels_last(&mut graph),
     };
+    if !tfjs.schemes.is_empty() {
+        ensure!(
+            !is_quantized(&graph),
+            "the model is quantized already; start from the float model"
+        );
+        widen_constants(&mut graph);
+    }
     let program = match target {
         ExportTarget::SavedModel(_) => program(&model, &mut graph, GraphDefTarget::TensorFlow)?,
+        ExportTarget::TensorFlowJs => program(&model, &mut graph, GraphDefTarget::TensorFlowJs)?,
+    };
+    let weights = match target {
+        ExportTarget::SavedModel(_) => None,
+        ExportTarget::TensorFlowJs => {
+            let mut choices = WeightChoices::new(&tfjs.schemes);
+            let plan = WeightPlan::new(&program, |node, name| choices.storage([node, name]));
+            choices.check()?;
+            Some(plan.with_context(|| model.path.display().to_string())?)
+        }
     };
 
     let permuted = permuted_ends(&model, &graph, &moved);
@@ -127,6 +192,12 @@ pub fn export(options: &ExportOptions, _: &dyn Progress) -> Result<Outcome<Expor
     let renamed = ends.filter(|(before, after)| before.name != after.name);
     let renamed =
         renamed.map(|(before, after)| (before.name.clone(), after.name.clone())).collect();
+    let schemes = tfjs.schemes.iter().map(|choice| Scheme::tolerance_of(Some(choice.scheme)));
+    let usual = schemes.fold(tolerance_of(&graph), f64::max);
+    let tolerance = options.tolerance.unwrap_or(usual);
+    if let Some(weights) = &weights {
+        weights.round(&mut graph);
+    }
     let verification = match options.no_verify {
         true => None,
         false => {
@@ -138,12 +209,34 @@ pub fn export(options: &ExportOptions, _: &dyn Progress) -> Result<Outcome<Expor
     let holds = verification.as_ref().is_none_or(|v| v.holds);
     let bytes = match holds {
         false => 0,
-        true => atomic::create_folder(&out, |folder| match target {
-            ExportTarget::SavedModel(form) => {
+        true => atomic::create_folder(&out, |folder| match (target, &weights) {
+            (ExportTarget::SavedModel(form), _) => {
                 write_saved_model(folder, &program, &model.labels, form)
+            }
+            (ExportTarget::TensorFlowJs, None) => bail!("no weights were planned"),
+            (ExportTarget::TensorFlowJs, Some(weights)) => {
+                let mut metadata = user_metadata;
+                if !model.labels.is_empty() {
+                    metadata.insert(LABELS.into(), model.labels.clone().into());
+                }
+                if let Some(record) = model.preprocessing.clone() {
+                    // through text, which has numbers of 32 bits in their shortest form
+                    let record = serde_json::to_string(&laid_out(record, &moved))?;
+                    metadata.insert(PREPROCESSING.into(), serde_json::from_str(&record)?);
+                }
+                let options = TfjsOptions {
+                    shard_size: tfjs.shard_size.unwrap_or(DEFAULT_SHARD_SIZE),
+                    metadata,
+                    demo: tfjs.demo,
+                };
+                write_tfjs(folder, &program, weights, &options)
             }
         })
         .with_context(|| format!("cannot write {}", out.display()))?,
+    };
+    let (weights, kept_float) = match weights.filter(|_| !tfjs.schemes.is_empty()) {
+        Some(plan) => (plan.report, plan.kept),
+        None => (vec![], vec![]),
     };
     let report = ExportReport {
         source_bytes: model.bytes.len() as u64,
@@ -157,6 +250,9 @@ pub fn export(options: &ExportOptions, _: &dyn Progress) -> Result<Outcome<Expor
         transposes,
         labels: model.labels.len(),
         renamed,
+        weights,
+        kept_float,
+        demo: tfjs.demo,
         verification,
     };
     Ok(if holds { Outcome::Done(report) } else { Outcome::CheckFailed(report) })
@@ -208,4 +304,39 @@ pub(super) fn saved_model_of(model: &LoadedModel, threads: usize) -> Result<Grap
         );
     }
     Ok(program)
+}
+
+/// Fields of a TensorFlow.js model's own metadata that mlctl writes.
+const LABELS: &str = "labels";
+const PREPROCESSING: &str = "preprocessing";
+
+fn user_metadata(flags: &[MetadataFlag]) -> Result<Map<String, Value>> {
+    let json = |file: &PathBuf| -> Result<Value> {
+        let at = || format!("--metadata: {}", file.display());
+        let text = mmap::read_text(file).with_context(at)?;
+        serde_json::from_str(&text).with_context(at)
+    };
+    let mut metadata = Map::new();
+    for flag in flags {
+        let fields = match flag {
+            MetadataFlag::Text { key, value } => vec![(key.clone(), value.clone().into())],
+            MetadataFlag::Json { key, file } => vec![(key.clone(), json(file)?)],
+            MetadataFlag::Fields(file) => match json(file)? {
+                Value::Object(fields) => fields.into_iter().collect(),
+                _ => bail!("--metadata {}: it holds no object; name it KEY=FILE", file.display()),
+            },
+        };
+        for (key, value) in fields {
+            // TensorFlow.js takes these two in place of the model's own
+            let taken = [LABELS, PREPROCESSING, "signature", "structuredOutputKeys"];
+            ensure!(
+                !taken.contains(&key.as_str()),
+                "--metadata: '{key}' has a meaning already{}",
+                if key == LABELS { "; labels are given with --labels" } else { "" }
+            );
+            ensure!(!metadata.contains_key(&key), "--metadata: '{key}' is given twice");
+            metadata.insert(key, value);
+        }
+    }
+    Ok(metadata)
 }

@@ -22,6 +22,7 @@ mod plan;
 mod ranges;
 mod saved_ranges;
 mod scheme;
+mod weight_choice;
 mod weights_only;
 
 pub use crate::compare::Samples;
@@ -36,5 +37,6 @@ pub use layer_histogram::LayerHistogram;
 pub use layers::{LayerLoss, is_quantized};
 pub use parameters::Range;
 pub use ranges::{ChosenRange, RangeMethod};
-pub use scheme::Scheme;
+pub use scheme::{Scheme, SchemeTarget};
+pub use weight_choice::{Glob, SchemeChoice, WeightChoices};
 pub use weights_only::{WeightOptions, WeightReport, WeightScheme, quantize_weights};

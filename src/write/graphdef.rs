@@ -147,10 +147,19 @@ impl References {
 /// Nodes in place of others: what those who read node i now read, and the node that makes it.
 pub type Replaced = HashMap<usize, NodeDef>;
 
+/// Where the numbers of constants are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConstantValues {
+    InNodes,
+    /// Nodes say types and shapes alone.
+    Elsewhere,
+}
+
 /// The nodes of a function as messages; of those in `replaced`, what stands there.
 pub fn node_defs(
     function: &GraphDefFunction,
     references: References,
+    constants: ConstantValues,
     replaced: &Replaced,
 ) -> Result<Vec<NodeDef>> {
     let mut defs = vec![];
@@ -167,8 +176,8 @@ pub fn node_defs(
             None => references.of(function, *value),
         };
         let attr = node.attributes.iter().map(|(name, value)| {
-            let value = attribute(value).with_context(|| format!("node '{}'", node.name))?;
-            Ok((name.to_string(), value))
+            let value = attribute(value, constants);
+            Ok((name.to_string(), value.with_context(|| format!("node '{}'", node.name))?))
         });
         defs.push(NodeDef {
             name: node.name.clone(),
@@ -181,7 +190,11 @@ pub fn node_defs(
 }
 
 /// A subgraph that nodes run, as a function of the library.
-pub fn function_def(function: &GraphDefFunction, name: String) -> Result<FunctionDef> {
+pub fn function_def(
+    function: &GraphDefFunction,
+    name: String,
+    constants: ConstantValues,
+) -> Result<FunctionDef> {
     let argument = |value: &GraphDefValue| -> Result<ArgDef> {
         let node = &function.nodes[value.node];
         let found = node.attributes.iter().find_map(|(key, value)| match value {
@@ -205,12 +218,12 @@ pub fn function_def(function: &GraphDefFunction, name: String) -> Result<Functio
             output_arg,
             is_stateful: false,
         }),
-        node_def: node_defs(function, References::InFunction, &Replaced::new())?,
+        node_def: node_defs(function, References::InFunction, constants, &Replaced::new())?,
         ret,
     })
 }
 
-pub fn attribute(value: &GraphDefAttribute) -> Result<AttrValue> {
+fn attribute(value: &GraphDefAttribute, constants: ConstantValues) -> Result<AttrValue> {
     let kind = |&element: &ElementType| -> Result<i32> { Ok(data_type(element)? as i32) };
     let text = |text: &&'static str| Bytes::from_static(text.as_bytes());
     let value = match value {
@@ -231,7 +244,7 @@ pub fn attribute(value: &GraphDefAttribute) -> Result<AttrValue> {
             Attribute::List(AttrList { s, ..AttrList::default() })
         }
         GraphDefAttribute::Shape(shape) => Attribute::Shape(tensor_shape(shape)),
-        GraphDefAttribute::Constant(constant) => Attribute::Tensor(tensor(constant)?),
+        GraphDefAttribute::Constant(constant) => Attribute::Tensor(tensor(constant, constants)?),
         GraphDefAttribute::Function(subgraph) => {
             Attribute::Function(NameAttrList { name: function_name(*subgraph) })
         }
@@ -242,8 +255,11 @@ pub fn attribute(value: &GraphDefAttribute) -> Result<AttrValue> {
 /// More zeros than these are left to the reader, who takes zeros for values that are not there.
 const MOST_ZEROS: usize = 64;
 
-fn tensor(constant: &GraphDefConstant) -> Result<TensorProto> {
-    let content = constant.bytes()?;
+fn tensor(constant: &GraphDefConstant, constants: ConstantValues) -> Result<TensorProto> {
+    let content = match constants {
+        ConstantValues::InNodes => constant.bytes()?,
+        ConstantValues::Elsewhere => Bytes::new(),
+    };
     let zeros = content.len() > MOST_ZEROS && content.iter().all(|&byte| byte == 0);
     Ok(TensorProto {
         dtype: data_type(constant.element)? as i32,

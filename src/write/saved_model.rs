@@ -3,6 +3,7 @@
 //! TensorFlow's own form has the weights as variables, which two functions read: one for Python's calls, and around it
 //! one for the signature. What restores the variables is a graph for sessions and servers, and objects for Python.
 
+use super::graphdef::ConstantValues::InNodes;
 use super::graphdef::{
     End, GraphDefModel, References, Replaced, VERSIONS, constant_shape, free_name, function_def,
     function_name, node_defs, strings, tensor_shape,
@@ -63,8 +64,9 @@ pub fn write_saved_model(
         ..MetaGraph::default()
     };
     let called = model.functions.iter().enumerate().skip(1);
-    let library: Result<Vec<FunctionDef>> =
-        called.map(|(index, function)| function_def(function, function_name(index))).collect();
+    let library: Result<Vec<FunctionDef>> = called
+        .map(|(index, function)| function_def(function, function_name(index), InNodes))
+        .collect();
     let mut graph = GraphDef {
         node: vec![],
         library: Some(FunctionLibrary { function: library? }),
@@ -121,7 +123,7 @@ fn tensor_info(end: &End, node: String) -> Result<TensorInfo> {
 
 fn frozen(model: &GraphDefModel, graph: &mut GraphDef, meta_graph: &mut MetaGraph) -> Result<()> {
     let main = &model.functions[0];
-    graph.node = node_defs(main, References::InGraph, &Replaced::new())?;
+    graph.node = node_defs(main, References::InGraph, InNodes, &Replaced::new())?;
     let mut signature = Signature { method_name: PREDICT.into(), ..Signature::default() };
     let infos = |ends: &[End], values: &[_]| -> Result<BTreeMap<String, TensorInfo>> {
         let info = |(end, value): (&End, &_)| {
@@ -204,7 +206,7 @@ fn with_variables<'a>(
         let made: Vec<(String, i32)> = order.iter().map(|&i| made[i].clone()).collect();
         let ret: Vec<String> = ret.collect();
         let ret = order.iter().map(|&i| ret[i].clone()).collect();
-        let nodes = node_defs(main, References::InFunction, &replaced)?;
+        let nodes = node_defs(main, References::InFunction, InNodes, &replaced)?;
         function(CALL, given, made, nodes, ret)
     };
 

@@ -106,6 +106,19 @@ impl<'a> GraphDefContext<'a> {
                 tensor.quantization.is_none() || takes_integers,
                 "it works on quantized values, which TensorFlow's graph has no form for here; convert the float model"
             );
+            ensure!(
+                !self.is_js() || !is_narrow(tensor.element) || only_moves(node),
+                "it computes with {} values, which TensorFlow.js holds as int32: they would not wrap around",
+                tensor.element
+            );
+        }
+        if let (true, LiteOp::Cast) = (self.is_js(), &node.op) {
+            let (from, to) =
+                (self.input_tensor(node, 0)?.element, self.output_tensor(node)?.element);
+            ensure!(
+                !is_narrow(to) || from == to || from == ElementType::Bool,
+                "it makes {to} values of {from} ones, which TensorFlow.js would not cut to their range"
+            );
         }
         Ok(())
     }
@@ -113,8 +126,9 @@ impl<'a> GraphDefContext<'a> {
     fn check_element(&self, element: ElementType) -> Result<()> {
         data_type(element)?;
         use ElementType::{F16, F32, I32, I64};
+        let is_known = matches!(element, F32 | F16 | I32 | I64 | ElementType::Bool);
         ensure!(
-            !self.is_js() || matches!(element, F32 | F16 | I32 | I64 | ElementType::Bool),
+            !self.is_js() || is_known || is_narrow(element),
             "TensorFlow.js has no {element} values"
         );
         Ok(())
@@ -401,4 +415,48 @@ fn is_of_any_numbers(op: &LiteOp) -> bool {
             | LiteOp::DepthToSpace { .. }
             | LiteOp::SpaceToDepth { .. }
     )
+}
+
+/// Integers that TensorFlow.js has as int32.
+fn is_narrow(element: ElementType) -> bool {
+    use ElementType::{I8, I16, U8, U16};
+    matches!(element, I8 | U8 | I16 | U16)
+}
+
+/// Whether `node` gives the integers that it reads as they are, as numbers of another type, or compared.
+fn only_moves(node: &Node) -> bool {
+    use BinaryOp::{Equal, Greater, GreaterEqual, Less, LessEqual, Maximum, Minimum, NotEqual};
+    match &node.op {
+        LiteOp::Binary { op, .. } => matches!(
+            op,
+            Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual | Maximum | Minimum
+        ),
+        LiteOp::Reduce { op, .. } => matches!(op, ReduceOp::Max | ReduceOp::Min),
+        op => matches!(
+            op,
+            LiteOp::Cast
+                | LiteOp::Quantize
+                | LiteOp::Dequantize
+                | LiteOp::Reshape
+                | LiteOp::Transpose
+                | LiteOp::Squeeze { .. }
+                | LiteOp::ExpandDims
+                | LiteOp::Shape { .. }
+                | LiteOp::BroadcastTo
+                | LiteOp::Tile
+                | LiteOp::Concatenation { .. }
+                | LiteOp::Pack { .. }
+                | LiteOp::Unpack { .. }
+                | LiteOp::Split
+                | LiteOp::SplitV
+                | LiteOp::Slice
+                | LiteOp::StridedSlice { .. }
+                | LiteOp::Reverse
+                | LiteOp::Gather { .. }
+                | LiteOp::GatherNd
+                | LiteOp::Select
+                | LiteOp::Pad
+                | LiteOp::MirrorPad { .. }
+        ),
+    }
 }

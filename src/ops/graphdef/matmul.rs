@@ -8,7 +8,10 @@ pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
             fully_connected(ctx, node, *keep_num_dims, *activation)
         }
         LiteOp::BatchMatMul { transpose_x, transpose_y } => {
-            let operands = [ctx.input_or_weight(node, 0)?, ctx.input_or_weight(node, 1)?];
+            let mut operands = [ctx.input_or_weight(node, 0)?, ctx.input_or_weight(node, 1)?];
+            if ctx.is_js() {
+                stretch_batches(ctx, node, &mut operands)?;
+            }
             let attributes = [
                 ("T", ctx.type_of(node, 0)?),
                 ("adj_x", Attribute::Bool(*transpose_x)),
@@ -19,6 +22,47 @@ pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
         }
         other => bail!("{} is no product", other.name()),
     }
+}
+
+/// TensorFlow.js repeats the smaller operand's matrices in turn: right where its axes are the last of the other's, and
+/// nowhere else. Other operands get the size of the result first.
+fn stretch_batches(
+    ctx: &mut GraphDefContext,
+    node: &Node,
+    operands: &mut [GraphDefValue; 2],
+) -> Result<()> {
+    let tensors = [ctx.input_tensor(node, 0)?, ctx.input_tensor(node, 1)?];
+    let made = &ctx.output_tensor(node)?.shape;
+    let batch = made.get(..made.len().saturating_sub(2)).unwrap_or_default();
+    let own = |tensor: &'_ Tensor| -> Vec<Dim> {
+        let own = tensor.shape.get(..tensor.shape.len().saturating_sub(2)).unwrap_or_default();
+        own.iter().skip_while(|dim| **dim == Dim::Known(1)).cloned().collect()
+    };
+    let batches = tensors.map(own);
+    let whole: Vec<Dim> = batch.iter().skip_while(|dim| **dim == Dim::Known(1)).cloned().collect();
+    let fits = |own: &Vec<Dim>| batch.ends_with(own);
+    if batches.iter().all(fits) && batches.contains(&whole) {
+        return Ok(());
+    }
+    for (tensor, (operand, own)) in tensors.into_iter().zip(operands.iter_mut().zip(&batches)) {
+        if *own == whole {
+            continue;
+        }
+        let matrix = tensor.shape.iter().skip(tensor.shape.len().saturating_sub(2));
+        let sizes: Option<Vec<i32>> = batch
+            .iter()
+            .chain(matrix)
+            .map(|dim| dim.known().and_then(|size| i32::try_from(size).ok()))
+            .collect();
+        let sizes = sizes.context(
+            "TensorFlow.js cannot repeat its matrices where sizes are open; fix them with --set",
+        )?;
+        let sizes = ctx.i32_vector(&sizes);
+        let attributes =
+            [("T", Attribute::Type(tensor.element)), ("Tidx", Attribute::Type(ElementType::I32))];
+        *operand = ctx.add("BroadcastTo", &[*operand, sizes], &attributes);
+    }
+    Ok(())
 }
 
 fn fully_connected(

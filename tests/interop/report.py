@@ -8,6 +8,10 @@ def at_most(limit):
     return f"at most {limit:g}" if isinstance(limit, float) else f"at most {limit:,}", lambda value: value <= limit
 
 
+def at_least(limit):
+    return f"at least {limit:,}", lambda value: value >= limit
+
+
 def equal(expected):
     return f"expected {expected!r}", lambda value: value == expected
 

@@ -1,8 +1,9 @@
 //! Files as bytes without reading them: memory maps. Must not know what the bytes mean.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
@@ -10,6 +11,15 @@ use memmap2::Mmap;
 
 /// The maps that are alive, for [`release`].
 static MAPS: Mutex<Vec<Weak<Mmap>>> = Mutex::new(Vec::new());
+
+/// Whether files are read into memory instead.
+static COPYING: AtomicBool = AtomicBool::new(false);
+
+/// From now on this process holds what it opens in its own memory: for one that outlives changes to its files. What
+/// is mapped ends the process when another one truncates the file.
+pub fn copy_from_now_on() {
+    COPYING.store(true, Ordering::Relaxed);
+}
 
 struct Owner(Arc<Mmap>);
 
@@ -30,6 +40,11 @@ pub fn open(path: &Path) -> io::Result<Bytes> {
     refuse_irregular(&metadata)?;
     if metadata.len() == 0 {
         return Ok(Bytes::new());
+    }
+    if COPYING.load(Ordering::Relaxed) {
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+        (&file).take(metadata.len()).read_to_end(&mut bytes)?;
+        return Ok(Bytes::from(bytes));
     }
     // SAFETY: the map is read-only and lives as long as the `Bytes` that own it. Another process
     // could still change or truncate the file: every mapping program has that limit, and our own

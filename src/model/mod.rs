@@ -10,5 +10,5 @@ pub use load::{
     ports_of_lite, read_keras, read_labels, read_tfjs, shapes_of_one_row, watch_tensors,
 };
 pub use locate::{Format, Located, Place, locate, newest_version};
-pub use record::{Metrics, PortRecord, Record, TrainingRecord};
+pub use record::{Metrics, PortRecord, Record, TrainingRecord, holds_record};
 pub use version::{NewVersion, SavedVersion, refuse_saved_file, save_version};

@@ -141,6 +141,11 @@ impl Record {
     }
 }
 
+/// Whether a folder is a version directory of ours.
+pub fn holds_record(folder: &Path) -> bool {
+    folder.join(FILE_NAME).is_file()
+}
+
 #[derive(Deserialize)]
 struct FormatVersion {
     format_version: u32,

@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod commands;
+pub mod serve;
 pub mod train;
 pub mod quantize;
 pub mod compare;

@@ -21,6 +21,11 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "crate::tract::optimize",
         "a raised graph is decluttered before it is planned",
     ),
+    (
+        "serve/servable.rs",
+        "crate::tract::guard",
+        "a version is loaded in bounded time and memory, or given up",
+    ),
     ("train/", "crate::tract::pb", "ONNX is a trained model's source of truth"),
     ("train/", "crate::tract::onnx", "makes trainable ONNX and brings it into tract"),
     ("train/step.rs", "crate::tract::typed_ops", "names the loss; its ops are gradient.rs's"),

@@ -10,6 +10,7 @@ mod pictures;
 mod predict;
 mod render;
 mod save;
+mod serve;
 mod train;
 
 use crate::commands::Outcome;
@@ -59,6 +60,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Compare(compare::CompareArgs),
     Bench(bench::BenchArgs),
+    Serve(serve::ServeArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -84,7 +86,10 @@ pub fn main() -> u8 {
             return error.exit_code() as u8;
         }
     };
-    handle_signals(matches!(cli.command, Command::Train(_)));
+    // a server has its own
+    if !matches!(cli.command, Command::Serve(_)) {
+        handle_signals(matches!(cli.command, Command::Train(_)));
+    }
     let run = || cli.run();
     match crate::tract::guard::catch_panic("internal error", run) {
         Ok(code) => code,
@@ -126,6 +131,7 @@ impl Cli {
             Command::Inspect(args) => args.run(global),
             Command::Compare(args) => args.run(global),
             Command::Bench(args) => args.run(global),
+            Command::Serve(args) => args.run(global),
             Command::Completions(args) => args.run(),
         }
     }

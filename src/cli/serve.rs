@@ -1,0 +1,208 @@
+//! `mlctl serve`: TensorFlow Serving's flags.
+
+use super::{Global, usage_error};
+use crate::format::mmap::read_text;
+use crate::model::{Place, locate};
+use crate::serve::config::{Batching, METRICS_PATH, ModelConfig, Source, parse_monitoring};
+use crate::serve::{Limits, ServeOptions, serve};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Serve models over TensorFlow Serving's REST API
+///
+/// MODEL_DIR holds numbered versions (0001, 0002, …) as 'mlctl train' and 'mlctl save' make them, or folders with an
+/// .onnx or .tflite each. The newest is served; a new one takes over when it is complete, loaded and warm. SIGHUP
+/// looks at once and reads --model_config_file again; SIGTERM answers what runs and ends.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Folder with the versions of one model [default: the one model directory here]
+    #[arg(value_name = "MODEL_DIR")]
+    model: Option<PathBuf>,
+    #[arg(long, default_value = "127.0.0.1", help = "Address to listen on; 0.0.0.0 is every one")]
+    host: String,
+    #[arg(
+        long = "rest_api_port",
+        alias = "rest-api-port",
+        value_name = "PORT",
+        default_value_t = 8501,
+        help = "Port of the REST API; 0 takes a free one"
+    )]
+    rest_port: u16,
+    /// Name of the model in URLs [default: the folder's name, or 'default' with --model_base_path]
+    #[arg(long = "model_name", alias = "model-name", value_name = "NAME")]
+    name: Option<String>,
+    #[arg(
+        long = "model_base_path",
+        alias = "model-base-path",
+        value_name = "DIR",
+        conflicts_with = "model",
+        help = "The same as MODEL_DIR"
+    )]
+    base_path: Option<PathBuf>,
+    #[arg(long = "model_config_file", alias = "model-config-file", value_name = "FILE",
+          conflicts_with_all = ["model", "base_path", "name"],
+          help = "Several models, with policies and labels: model_config_list { config { … } }")]
+    config_file: Option<PathBuf>,
+    #[arg(long = "model_config_file_poll_wait_seconds", alias = "model-config-file-poll-wait-seconds",
+          value_name = "S", default_value_t = 0.0, value_parser = seconds,
+          help = "How often the config file is looked at; 0 is never")]
+    config_poll: f64,
+    #[arg(long = "file_system_poll_wait_seconds", alias = "file-system-poll-wait-seconds",
+          value_name = "S", default_value_t = 1.0, value_parser = seconds,
+          help = "How often the folders are looked at; 0 is once")]
+    poll: f64,
+    #[arg(long = "allow_version_labels_for_unavailable_models",
+          alias = "allow-version-labels-for-unavailable-models", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
+          help = "Labels may name versions that are not available yet")]
+    labels_of_unavailable: bool,
+    #[arg(long = "enable_batching", alias = "enable-batching", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
+          help = "Put requests that wait together into one run")]
+    enable_batching: bool,
+    #[arg(
+        long = "batching_parameters_file",
+        alias = "batching-parameters-file",
+        value_name = "FILE",
+        help = "max_batch_size, batch_timeout_micros, max_enqueued_batches, num_batch_threads, \
+                  allowed_batch_sizes"
+    )]
+    batching_file: Option<PathBuf>,
+    #[arg(
+        long = "monitoring_config_file",
+        alias = "monitoring-config-file",
+        value_name = "FILE",
+        help = "prometheus_config { enable path }"
+    )]
+    monitoring_file: Option<PathBuf>,
+    #[arg(long = "rest_api_timeout_in_ms", alias = "rest-api-timeout-in-ms", value_name = "MS",
+          default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000),
+          help = "Time for a request")]
+    timeout_ms: u64,
+    #[arg(long = "rest_api_num_threads", alias = "rest-api-num-threads", value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=1024),
+          help = "Threads that speak with clients [default: all cores]")]
+    network_threads: Option<u16>,
+    #[arg(long, alias = "max_queue", value_name = "N", default_value_t = 1024,
+          value_parser = clap::value_parser!(u32).range(1..),
+          help = "Requests of one version that may wait without --enable_batching; more get 429")]
+    max_queue: u32,
+    #[arg(long, alias = "max_body", value_name = "BYTES", default_value_t = 128 << 20,
+          value_parser = clap::value_parser!(u64).range(1024..=(4 << 30)),
+          help = "Size of a request, also unpacked; a larger one gets 413")]
+    max_body: u64,
+    #[arg(long, alias = "max_connections", value_name = "N", default_value_t = 16_384,
+          value_parser = clap::value_parser!(u32).range(1..),
+          help = "Connections at the same time")]
+    max_connections: u32,
+    #[arg(long, value_name = "S", default_value_t = 30.0, value_parser = seconds,
+          help = "Time to answer what runs when the server is to end")]
+    grace: f64,
+    /// Print a line of JSON on stderr for each request
+    #[arg(long, alias = "access_log")]
+    access_log: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=1e6).contains(&seconds) => Ok(seconds),
+        _ => Err("must be a number of seconds, 0 or more".into()),
+    }
+}
+
+impl ServeArgs {
+    pub fn run(&self, global: &Global) -> Result<u8> {
+        if self.batching_file.is_some() && !self.enable_batching {
+            let message = "--batching_parameters_file needs --enable_batching";
+            return Ok(usage_error(message));
+        }
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let period = |seconds: f64| (seconds > 0.0).then(|| Duration::from_secs_f64(seconds));
+        let options = ServeOptions {
+            source: self.source()?,
+            host: self.host.clone(),
+            rest_port: self.rest_port,
+            threads: global.threads(),
+            network_threads: self.network_threads.map_or_else(cores, usize::from),
+            poll: period(self.poll),
+            config_poll: period(self.config_poll),
+            labels_of_unavailable: self.labels_of_unavailable,
+            batching: if self.enable_batching { Some(self.batching()?) } else { None },
+            most_waiting: self.max_queue as usize,
+            timeout: Duration::from_millis(self.timeout_ms),
+            metrics_path: match &self.monitoring_file {
+                Some(path) => parsed(path, parse_monitoring)?,
+                None => Some(METRICS_PATH.into()),
+            },
+            access_log: self.access_log,
+            limits: Limits {
+                connections: self.max_connections.into(),
+                body: self.max_body as usize,
+                ..Limits::default()
+            },
+            grace: Duration::from_secs_f64(self.grace),
+        };
+        let quiet = global.quiet;
+        let journal = move |line: &str| {
+            // access lines were asked for
+            if !quiet || line.starts_with('{') {
+                let _ = writeln!(std::io::stderr().lock(), "{line}");
+            }
+        };
+        serve(options, Arc::new(journal)).context("serving")?;
+        Ok(0)
+    }
+
+    fn source(&self) -> Result<Source> {
+        if let Some(file) = &self.config_file {
+            return Ok(Source::File(file.clone()));
+        }
+        let (path, default_name) = match (&self.base_path, &self.model) {
+            (Some(path), _) => (path.clone(), Some("default".to_string())),
+            (None, Some(path)) => (path.clone(), None),
+            (None, None) => match locate(None)?.place {
+                Place::Version(version) => (parent_of(&version), None),
+                Place::File { path, .. } => bail!("{} is not a model directory", path.display()),
+            },
+        };
+        let metadata = std::fs::metadata(&path);
+        let metadata =
+            metadata.with_context(|| format!("cannot open model directory {}", path.display()))?;
+        ensure!(
+            metadata.is_dir(),
+            "{} is a file; give a folder with numbered versions (mlctl save {} --to my_model)",
+            path.display(),
+            path.display()
+        );
+        let full = path.canonicalize()?;
+        let own_name = full.file_name().map(|n| n.to_string_lossy().into_owned());
+        let name = self.name.clone().or(default_name).or(own_name);
+        let name = name.context("give the model a name with --model_name")?;
+        ensure!(!name.is_empty() && !name.contains([':', '/']), "'{name}' is no name for a model");
+        Ok(Source::Models(vec![ModelConfig::new(&name, &full)]))
+    }
+
+    fn batching(&self) -> Result<Batching> {
+        match &self.batching_file {
+            Some(path) => parsed(path, Batching::parse),
+            None => Ok(Batching::default()),
+        }
+    }
+}
+
+fn parent_of(version: &Path) -> PathBuf {
+    match version.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.into(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn parsed<T>(path: &Path, parse: impl Fn(&str) -> Result<T>) -> Result<T> {
+    let at = || path.display().to_string();
+    let text = read_text(path).with_context(|| format!("cannot read {}", at()))?;
+    parse(&text).with_context(at)
+}

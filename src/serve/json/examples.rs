@@ -1,0 +1,246 @@
+//! `classify`'s and `regress`' body → input tensors: a feature of each example is what the input of that name takes.
+
+use super::scan::{Fault, Number, Scan, Scanner};
+use super::tensors::{read_body, shortened};
+use crate::graph::Dim;
+use crate::runtime::{Port, Tensor};
+use crate::serve::failure::{Answer, Failure};
+use std::collections::BTreeMap;
+
+type Features = BTreeMap<String, Vec<f64>>;
+
+/// What a body asks for.
+#[derive(Debug, PartialEq)]
+pub struct ExamplesBody {
+    pub signature: Option<String>,
+    pub examples: Vec<Features>,
+}
+
+/// # Errors
+/// TensorFlow Serving's texts.
+pub fn read_examples(body: &[u8]) -> Answer<ExamplesBody> {
+    read_body(body, |scanner, mut more| {
+        let quoted = |what: &str| Fault::Meaning(format!("JSON Value: {} {what}", shortened(body)));
+        let (mut signature, mut context, mut examples) = (None, Features::new(), None);
+        while more {
+            match scanner.name()?.as_ref() {
+                "signature_name" if scanner.peek() != b'"' => {
+                    return Err(quoted(
+                        "not formatted correctly. 'signature_name' key must be a string value.",
+                    ));
+                }
+                "signature_name" => signature = Some(scanner.string()?.into_owned()),
+                "context" => context = read_features(scanner)?,
+                "examples" if scanner.peek() != b'[' => {
+                    return Err(quoted("Expecting 'examples' value to be an list/array"));
+                }
+                "examples" => {
+                    let mut found = vec![];
+                    let mut more = scanner.enter_list()?;
+                    if !more {
+                        return Err(quoted("'examples' value is an empty array"));
+                    }
+                    while more {
+                        found.push(read_features(scanner)?);
+                        more = scanner.next_element()?;
+                    }
+                    examples = Some(found);
+                }
+                _ => scanner.skip()?,
+            }
+            more = scanner.next_member()?;
+        }
+        let Some(mut examples) = examples else {
+            return Err(quoted(
+                "When method is classify, key 'examples' is expected and was not found",
+            ));
+        };
+        for example in &mut examples {
+            for (name, values) in &context {
+                example.entry(name.clone()).or_insert_with(|| values.clone());
+            }
+        }
+        Ok(ExamplesBody { signature, examples })
+    })
+}
+
+fn read_features(scanner: &mut Scanner) -> Scan<Features> {
+    let mut features = Features::new();
+    let first = scanner.peek();
+    if first != b'{' {
+        scanner.skip()?;
+        return Err(Fault::Meaning(format!(
+            "Example must be JSON object but got JSON {}",
+            kind(first)
+        )));
+    }
+    let mut more = scanner.enter_object()?;
+    while more {
+        let name = scanner.name()?.into_owned();
+        let mut values = vec![];
+        if scanner.peek() == b'[' {
+            let mut more = scanner.enter_list()?;
+            while more {
+                values.push(read_value(scanner, &name)?);
+                more = scanner.next_element()?;
+            }
+        } else {
+            values.push(read_value(scanner, &name)?);
+        }
+        features.insert(name, values);
+        more = scanner.next_member()?;
+    }
+    Ok(features)
+}
+
+fn read_value(scanner: &mut Scanner, name: &str) -> Scan<f64> {
+    match scanner.peek() {
+        b't' | b'f' => Ok(f64::from(u8::from(scanner.word()? == Some(true)))),
+        b'"' => Err(Fault::Meaning(format!(
+            "Data types don't match. Key: {name}, Data type: string but expected type: float"
+        ))),
+        first @ (b'n' | b'{' | b'[') => Err(Fault::Meaning(format!(
+            "Feature: {name} has element with unexpected JSON type: {}",
+            kind(first)
+        ))),
+        _ => match scanner.number()? {
+            Number::Unsigned(_) => Err(Fault::Meaning(format!(
+                "Feature: {name} has uint64 element. Only int64 is supported."
+            ))),
+            number => Ok(number.real()),
+        },
+    }
+}
+
+fn kind(first: u8) -> &'static str {
+    match first {
+        b'n' => "Null",
+        b'f' => "False",
+        b't' => "True",
+        b'{' => "Object",
+        b'[' => "Array",
+        b'"' => "String",
+        _ => "Number",
+    }
+}
+
+/// The tensors of a model with these inputs, a row for each example.
+///
+/// # Errors
+/// A feature is missing, or has another number of values than a row of its input.
+pub fn tensors_of(examples: &[Features], ports: &[Port]) -> Answer<Vec<Tensor>> {
+    ports.iter().map(|port| tensor_of(examples, port)).collect()
+}
+
+fn tensor_of(examples: &[Features], port: &Port) -> Answer<Tensor> {
+    let name = &port.name;
+    let mut values: Vec<f64> = vec![];
+    for example in examples {
+        let Some(own) = example.get(name) else {
+            return Err(Failure::invalid(format!(
+                "Name: <unknown>, Feature: {name} (data type: float) is required but could not be found."
+            )));
+        };
+        values.extend(own);
+    }
+    let inner = port.shape.get(1..).unwrap_or_default();
+    let mut shape = vec![examples.len()];
+    let open = inner.iter().filter(|d| d.known().is_none()).count();
+    let known: usize = inner.iter().filter_map(Dim::known).product();
+    let size = values.len() / examples.len().max(1);
+    for dim in inner {
+        shape.push(dim.known().unwrap_or(if open == 1 && known > 0 { size / known } else { 1 }));
+    }
+    let expected: usize = shape[1..].iter().product();
+    if let Some((row, own)) = examples
+        .iter()
+        .enumerate()
+        .find_map(|(row, e)| e.get(name).filter(|v| v.len() != expected).map(|v| (row, v)))
+    {
+        return Err(Failure::invalid(format!(
+            "Name: <unknown>, Key: {name}, Index: {row}. Number of values != expected. Values size: {} but \
+             output shape: [{}]",
+            own.len(),
+            shape[1..].iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+        )));
+    }
+    let whole = || -> anyhow::Result<Tensor> {
+        let wanted = crate::ops::datum_type(port.element)?;
+        let tensor = Tensor::from_shape(&shape, &values)?;
+        Ok(tensor.cast_to_dt(wanted)?.into_owned())
+    };
+    whole().map_err(|e| Failure::invalid(format!("input '{name}': {e:#}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::ElementType;
+
+    fn port(shape: &[usize]) -> Port {
+        let inner = shape.iter().map(|&n| Dim::Known(n));
+        let shape = std::iter::once(Dim::Symbol("N".into())).chain(inner).collect();
+        Port { name: "x".into(), element: ElementType::F32, shape, quantization: None }
+    }
+
+    #[test]
+    fn examples_become_rows() {
+        let body =
+            r#"{"context": {"x": [9, 9]}, "examples": [{"x": [1, 2.5]}, {}, {"x": [true, -3]}]}"#;
+        let read = read_examples(body.as_bytes()).unwrap();
+        let tensors = tensors_of(&read.examples, &[port(&[2])]).unwrap();
+        assert_eq!(tensors[0].shape(), [3, 2]);
+        let values = crate::runtime::to_f32(&tensors[0]).unwrap();
+        assert_eq!(values, [1.0, 2.5, 9.0, 9.0, 1.0, -3.0]);
+        let single = read_examples(br#"{"examples": [{"x": 4}], "signature_name": "s"}"#).unwrap();
+        assert_eq!(single.signature.as_deref(), Some("s"));
+        assert_eq!(tensors_of(&single.examples, &[port(&[])]).unwrap()[0].shape(), [1]);
+        assert_eq!(tensors_of(&single.examples, &[port(&[1, 1])]).unwrap()[0].shape(), [1, 1, 1]);
+    }
+
+    #[test]
+    fn errors_are_tensorflow_serving_s() {
+        let check = |body: &str, expected: &str| {
+            let read = read_examples(body.as_bytes());
+            let failure = read.and_then(|r| tensors_of(&r.examples, &[port(&[2])])).unwrap_err();
+            assert_eq!(failure.message, expected, "{body}");
+        };
+        check(
+            "{}",
+            "JSON Value: {} When method is classify, key 'examples' is expected and was not found",
+        );
+        check(
+            r#"{"examples": 1}"#,
+            "JSON Value: {\"examples\": 1} Expecting 'examples' value to be an list/array",
+        );
+        check(
+            r#"{"examples": []}"#,
+            "JSON Value: {\"examples\": []} 'examples' value is an empty array",
+        );
+        check(r#"{"examples": [1]}"#, "Example must be JSON object but got JSON Number");
+        check(
+            r#"{"examples": [{"x": [[1]]}]}"#,
+            "Feature: x has element with unexpected JSON type: Array",
+        );
+        check(
+            r#"{"examples": [{"x": null}]}"#,
+            "Feature: x has element with unexpected JSON type: Null",
+        );
+        check(
+            r#"{"examples": [{"x": 18446744073709551615}]}"#,
+            "Feature: x has uint64 element. Only int64 is supported.",
+        );
+        check(
+            r#"{"examples": [{"y": 1}]}"#,
+            "Name: <unknown>, Feature: x (data type: float) is required but could not be found.",
+        );
+        check(
+            r#"{"examples": [{"x": [1, 2]}, {"x": [1]}]}"#,
+            "Name: <unknown>, Key: x, Index: 1. Number of values != expected. Values size: 1 but output shape: [2]",
+        );
+        check(
+            r#"{"examples": [{"x": 1}"#,
+            "JSON Parse error: Missing a comma or ] after an array element. at offset: 22",
+        );
+    }
+}

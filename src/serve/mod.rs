@@ -1,0 +1,164 @@
+//! `serve`: a model server that speaks TensorFlow Serving's protocols. Versions and their lifecycle, queues and batches,
+//! REST, metrics.
+//!
+//! Invariant: the only place that knows tokio. No inference on its threads: a version's queue has threads of its own.
+//! Bytes from the network become tensors behind checks, and never reach an unchecked index.
+
+mod clock;
+pub mod config;
+pub mod failure;
+mod folder;
+mod http;
+mod json;
+mod lifecycle;
+mod metrics;
+mod queue;
+mod registry;
+mod rest;
+mod servable;
+mod text_proto;
+
+use crate::format::mmap;
+use anyhow::{Context, Result};
+use config::{Batching, Source};
+pub use http::Limits;
+use lifecycle::{Lifecycle, LifecycleOptions};
+use metrics::Metrics;
+use queue::QueueOptions;
+use registry::Registry;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Takes what the server has to say, a line at a time.
+pub type Journal = Arc<dyn Fn(&str) + Send + Sync>;
+
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    pub source: Source,
+    pub host: String,
+    /// 0: any free one.
+    pub rest_port: u16,
+    /// Threads that run each version.
+    pub threads: usize,
+    /// Threads that speak with clients.
+    pub network_threads: usize,
+    /// How often the folders are looked at; once where absent.
+    pub poll: Option<Duration>,
+    pub config_poll: Option<Duration>,
+    pub labels_of_unavailable: bool,
+    pub batching: Option<Batching>,
+    /// Requests of one version that may wait.
+    pub most_waiting: usize,
+    /// For a request, from its last byte to its answer.
+    pub timeout: Duration,
+    pub metrics_path: Option<String>,
+    pub access_log: bool,
+    pub limits: Limits,
+    /// For requests that run when the server is to end.
+    pub grace: Duration,
+}
+
+/// What all requests share.
+pub(crate) struct Server {
+    options: ServeOptions,
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    journal: Journal,
+    draining: AtomicBool,
+}
+
+impl Server {
+    fn log_access(&self, entry: &serde_json::Value) {
+        (self.journal)(&entry.to_string());
+    }
+}
+
+/// Serves until the process is asked to end (SIGTERM, SIGINT), then answers what it has taken.
+///
+/// # Errors
+/// The config cannot be read, or a port is taken.
+pub fn serve(options: ServeOptions, journal: Journal) -> Result<()> {
+    mmap::copy_from_now_on();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(options.network_threads.max(1))
+        .thread_name("network")
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let served = runtime.block_on(run(options, journal));
+    runtime.shutdown_background();
+    served
+}
+
+async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
+    let (registry, metrics) = (Arc::<Registry>::default(), Arc::<Metrics>::default());
+    let address = (options.host.as_str(), options.rest_port);
+    let listener = TcpListener::bind(address);
+    let listener = listener
+        .await
+        .with_context(|| format!("cannot listen on {}:{}", options.host, options.rest_port))?;
+    let mut end = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let lifecycle = Lifecycle::start(
+        LifecycleOptions {
+            source: options.source.clone(),
+            poll: options.poll,
+            config_poll: options.config_poll,
+            labels_of_unavailable: options.labels_of_unavailable,
+            queue: QueueOptions {
+                threads: options.threads,
+                most_waiting: options.most_waiting,
+                batching: options.batching.clone(),
+            },
+        },
+        registry.clone(),
+        metrics.clone(),
+        journal.clone(),
+    )?;
+    journal(&format!("REST: http://{}", listener.local_addr()?));
+    let limits = Arc::new(options.limits.clone());
+    let grace = options.grace;
+    let draining = AtomicBool::new(false);
+    let server = Arc::new(Server { options, registry, metrics, journal, draining });
+    let (stop, stopped) = watch::channel(false);
+    let own = server.clone();
+    let answer = move |request, client: SocketAddr| rest::answer(own.clone(), request, client);
+    tokio::spawn(http::listen(listener, limits, server.metrics.clone(), stopped, answer));
+    loop {
+        let what = poll_fn(|context| {
+            if hang_up.poll_recv(context).is_ready() {
+                return Poll::Ready("reload");
+            }
+            let ends = end.poll_recv(context).is_ready() || interrupt.poll_recv(context).is_ready();
+            if ends { Poll::Ready("end") } else { Poll::Pending }
+        });
+        match pin!(what).await {
+            "reload" => lifecycle.reload(),
+            _ => break,
+        }
+    }
+    server.draining.store(true, Ordering::Relaxed);
+    let open = || server.metrics.connections.load(Ordering::Relaxed);
+    (server.journal)(&format!("ending: {} connections are open", open()));
+    let _ = stop.send(true);
+    let start = Instant::now();
+    while open() > 0 && start.elapsed() < grace {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    match open() {
+        0 => (server.journal)("ended"),
+        left => {
+            (server.journal)(&format!("ended with {left} connections that did not end in time"))
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,395 @@
+//! The queue of one version: requests wait here, bounded, until a thread runs them, alone or as a batch. No
+//! inference runs anywhere else.
+
+use super::config::Batching;
+use super::failure::{Answer, Code, Failure};
+use super::metrics::QueueMetrics;
+use super::servable::Rows;
+use crate::runtime::{Plan, Session, Tensor};
+use anyhow::{Context, Result};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// How the queue of every version works.
+#[derive(Debug, Clone)]
+pub struct QueueOptions {
+    pub threads: usize,
+    /// Requests that may wait where there are no batches.
+    pub most_waiting: usize,
+    pub batching: Option<Batching>,
+}
+
+/// What a request gets: the outputs, in the model's order.
+pub type Reply = Answer<Vec<Tensor>>;
+
+struct Job {
+    inputs: Vec<Tensor>,
+    rows: usize,
+    came: Instant,
+    deadline: Instant,
+    reply: oneshot::Sender<Reply>,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    rows: usize,
+    closed: bool,
+    /// A thread waits for its batch to be filled: the next jobs are its.
+    filling: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    plan: Plan,
+    rows: Rows,
+    batching: Option<Batching>,
+    most_waiting: usize,
+    metrics: Arc<QueueMetrics>,
+}
+
+pub struct Queue {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "Queue({} threads)", self.threads.len())
+    }
+}
+
+impl Queue {
+    /// # Errors
+    /// The system gives no more threads.
+    pub fn new(name: &str, plan: Plan, rows: Rows, options: &QueueOptions) -> Result<Queue> {
+        let batching = options.batching.as_ref().filter(|_| rows == Rows::Any);
+        let count = batching.and_then(|b| b.threads).unwrap_or(options.threads).max(1);
+        Queue::with_threads(count, name, plan, rows, options)
+    }
+
+    fn with_threads(
+        count: usize,
+        name: &str,
+        plan: Plan,
+        rows: Rows,
+        options: &QueueOptions,
+    ) -> Result<Queue> {
+        let batching = options.batching.clone().filter(|_| rows == Rows::Any);
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            plan,
+            rows,
+            batching,
+            most_waiting: options.most_waiting.max(1),
+            metrics: Arc::default(),
+        });
+        let mut queue = Queue { shared, threads: vec![] };
+        for _ in 0..count {
+            let shared = queue.shared.clone();
+            let builder = thread::Builder::new().name(name.chars().take(15).collect());
+            match builder.spawn(move || shared.work()) {
+                Ok(thread) => queue.threads.push(thread),
+                Err(error) => {
+                    queue.end();
+                    return Err(error).context("cannot start a thread for the model");
+                }
+            }
+        }
+        Ok(queue)
+    }
+
+    pub fn metrics(&self) -> &Arc<QueueMetrics> {
+        &self.shared.metrics
+    }
+
+    /// Lets `inputs`, which fit the model, wait for their run until `deadline`. Who drops the receiver has no more
+    /// interest in it.
+    ///
+    /// # Errors
+    /// The queue is full.
+    pub fn submit(
+        &self,
+        inputs: Vec<Tensor>,
+        rows: usize,
+        deadline: Instant,
+    ) -> Answer<oneshot::Receiver<Reply>> {
+        let shared = &self.shared;
+        let (reply, receiver) = oneshot::channel();
+        let job = Job { inputs, rows, came: Instant::now(), deadline, reply };
+        let mut state = shared.lock();
+        if shared.is_full(&state, rows) {
+            state.forget_lost();
+        }
+        if shared.is_full(&state, rows) {
+            return Err(Failure::new(
+                Code::ResourceExhausted,
+                "The batch scheduling queue to which this task was submitted is full",
+            ));
+        }
+        state.rows += rows;
+        state.jobs.push_back(job);
+        shared.metrics.depth.store(state.jobs.len() as u64, Relaxed);
+        let filling = state.filling;
+        drop(state);
+        // while a batch is being filled, the one who fills it must hear of this
+        match filling {
+            true => shared.wake.notify_all(),
+            false => shared.wake.notify_one(),
+        }
+        Ok(receiver)
+    }
+
+    /// Runs what waits and ends the threads.
+    pub fn end(self) {
+        self.shared.lock().closed = true;
+        self.shared.wake.notify_all();
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl State {
+    /// Drops those whose client is gone, so that they do not fill the queue.
+    fn forget_lost(&mut self) {
+        self.jobs.retain(|job| !job.reply.is_closed());
+        self.rows = self.jobs.iter().map(|job| job.rows).sum();
+    }
+
+    /// The next job that somebody still waits for.
+    fn next(&mut self) -> Option<Job> {
+        while let Some(job) = self.jobs.pop_front() {
+            self.rows -= job.rows;
+            if let Some(job) = job.if_wanted() {
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    /// The first that fits in one batch with `first`.
+    fn next_like(&mut self, first: &Job, room: usize) -> Option<Job> {
+        while let Some(at) = self.jobs.iter().position(|job| job.goes_with(first)) {
+            if self.jobs[at].rows > room {
+                return None;
+            }
+            let job = self.jobs.remove(at)?;
+            self.rows -= job.rows;
+            if let Some(job) = job.if_wanted() {
+                return Some(job);
+            }
+        }
+        None
+    }
+}
+
+impl Job {
+    fn if_wanted(self) -> Option<Job> {
+        if self.reply.is_closed() {
+            return None;
+        }
+        if Instant::now() > self.deadline {
+            let late = Failure::new(Code::DeadlineExceeded, "the request waited for too long");
+            let _ = self.reply.send(Err(late));
+            return None;
+        }
+        Some(self)
+    }
+
+    fn goes_with(&self, other: &Job) -> bool {
+        let pairs = self.inputs.iter().zip(&other.inputs);
+        pairs.into_iter().all(|(a, b)| a.shape()[1..] == b.shape()[1..])
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_full(&self, state: &State, rows: usize) -> bool {
+        match &self.batching {
+            // one that is larger than the whole queue may come when nothing waits
+            Some(batching) => {
+                let most = batching.max_batch_size.saturating_mul(batching.max_enqueued_batches);
+                state.rows > 0 && state.rows.saturating_add(rows) > most
+            }
+            None => state.jobs.len() >= self.most_waiting,
+        }
+    }
+
+    fn work(&self) {
+        let mut session = None;
+        while let Some(batch) = self.next_batch() {
+            self.run(batch, &mut session);
+        }
+    }
+
+    /// Waits for work; `None` at the end.
+    fn next_batch(&self) -> Option<Vec<Job>> {
+        let mut state = self.lock();
+        let first = loop {
+            if !state.filling
+                && let Some(job) = state.next()
+            {
+                break job;
+            }
+            if state.closed && state.jobs.is_empty() {
+                return None;
+            }
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        };
+        let mut batch = vec![first];
+        if let Some(batching) = &self.batching {
+            let end = batch[0].came + batching.timeout;
+            let mut rows = batch[0].rows;
+            loop {
+                let room = batching.max_batch_size.saturating_sub(rows);
+                if room == 0 {
+                    break;
+                }
+                if let Some(job) = state.next_like(&batch[0], room) {
+                    rows += job.rows;
+                    batch.push(job);
+                    continue;
+                }
+                let left = end.saturating_duration_since(Instant::now());
+                if left.is_zero() || state.closed || !state.jobs.is_empty() {
+                    break;
+                }
+                state.filling = true;
+                let waited = self.wake.wait_timeout(state, left);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                state.filling = false;
+            }
+            if !state.jobs.is_empty() {
+                self.wake.notify_one();
+            }
+        }
+        self.metrics.depth.store(state.jobs.len() as u64, Relaxed);
+        Some(batch)
+    }
+
+    fn run(&self, batch: Vec<Job>, session: &mut Option<Session>) {
+        let start = Instant::now();
+        for job in &batch {
+            self.metrics.waiting.add(start.duration_since(job.came));
+        }
+        let rows = batch.iter().map(|job| job.rows).sum();
+        self.metrics.add_batch(rows);
+        let inputs = joined(batch.iter().map(|job| &job.inputs));
+        let outputs = inputs.and_then(|inputs| self.run_rows(session, inputs, rows));
+        self.metrics.running.add(start.elapsed());
+        match outputs {
+            Ok(outputs) => {
+                let mut start = 0;
+                let alone = batch.len() == 1;
+                for job in batch {
+                    let end = start + job.rows;
+                    let own: Result<Vec<Tensor>> = match alone {
+                        true => Ok(outputs.clone()),
+                        false => outputs.iter().map(|t| t.slice(0, start, end)).collect(),
+                    };
+                    let _ = job.reply.send(own.map_err(failed));
+                    start = end;
+                }
+            }
+            Err(_) if batch.len() > 1 => {
+                for job in batch {
+                    let outputs = self.run_rows(session, job.inputs, job.rows).map_err(failed);
+                    let _ = job.reply.send(outputs);
+                }
+            }
+            Err(error) => {
+                let failure = failed(error);
+                batch.into_iter().for_each(|job| drop(job.reply.send(Err(failure.clone()))));
+            }
+        }
+    }
+
+    /// Runs rows in as many runs as the model needs for them.
+    fn run_rows(
+        &self,
+        session: &mut Option<Session>,
+        inputs: Vec<Tensor>,
+        rows: usize,
+    ) -> Result<Vec<Tensor>> {
+        let most = match (self.rows, &self.batching) {
+            (Rows::Fixed(n), _) => n,
+            (Rows::Any, Some(batching)) => batching.max_batch_size,
+            _ => rows,
+        };
+        if rows <= most {
+            return self.run_once(session, inputs, rows);
+        }
+        let mut parts = vec![];
+        for start in (0..rows).step_by(most) {
+            let end = rows.min(start + most);
+            let part = inputs.iter().map(|t| t.slice(0, start, end)).collect::<Result<_>>()?;
+            parts.push(self.run_once(session, part, end - start)?);
+        }
+        joined(parts.iter())
+    }
+
+    /// Pads to an allowed size, runs, and cuts the padding off.
+    fn run_once(
+        &self,
+        session: &mut Option<Session>,
+        mut inputs: Vec<Tensor>,
+        rows: usize,
+    ) -> Result<Vec<Tensor>> {
+        let allowed = self.batching.iter().flat_map(|b| &b.allowed_batch_sizes);
+        let padded = allowed.copied().find(|&size| size >= rows).unwrap_or(rows);
+        if padded > rows {
+            for tensor in &mut inputs {
+                let first = tensor.slice(0, 0, 1)?;
+                let mut parts = vec![tensor.clone()];
+                parts.resize(1 + padded - rows, first);
+                *tensor = Tensor::stack_tensors(0, &parts)?;
+            }
+        }
+        let own = match session {
+            Some(session) => session,
+            None => session.insert(self.plan.session()?),
+        };
+        let outputs = own.run(inputs);
+        if outputs.is_err() {
+            // what a run that failed leaves behind is not to be trusted
+            *session = None;
+        }
+        let outputs = outputs?;
+        match padded > rows {
+            true => outputs.iter().map(|t| t.slice(0, 0, rows)).collect(),
+            false => Ok(outputs),
+        }
+    }
+}
+
+fn failed(error: anyhow::Error) -> Failure {
+    Failure::new(Code::Internal, format!("{error:#}"))
+}
+
+/// Puts the rows of several requests together, input by input.
+fn joined<'a>(parts: impl Iterator<Item = &'a Vec<Tensor>>) -> Result<Vec<Tensor>> {
+    let parts: Vec<&Vec<Tensor>> = parts.collect();
+    if let [one] = parts.as_slice() {
+        return Ok((*one).clone());
+    }
+    let count = parts.first().map_or(0, |p| p.len());
+    (0..count)
+        .map(|i| {
+            let tensors: Vec<&Tensor> = parts.iter().map(|p| &p[i]).collect();
+            Tensor::stack_tensors(0, &tensors).context("joining the rows of a batch")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! A model of one product, by hand: rows come back as they went, whatever the batches.
+
+use super::*;
+use crate::graph::{
+    Activation, BinaryOp, Dim, ElementType, LiteOp, Model, Node, Subgraph, Tensor as LiteTensor,
+};
+use crate::model::plan_lite;
+use std::time::Duration;
+
+/// `y = x + x`, of rows of two values.
+fn doubling(batch: Dim) -> Plan {
+    let tensor = |name: &str| LiteTensor {
+        name: name.into(),
+        origin: None,
+        element: ElementType::F32,
+        shape: vec![batch.clone(), Dim::Known(2)],
+        quantization: None,
+        data: None,
+    };
+    let add = LiteOp::Binary { op: BinaryOp::Add, activation: Activation::None };
+    let graph = Subgraph {
+        name: "main".into(),
+        tensors: vec![tensor("x"), tensor("y")],
+        nodes: vec![Node { op: add, inputs: vec![Some(0), Some(0)], outputs: vec![1] }],
+        inputs: vec![0],
+        outputs: vec![1],
+    };
+    plan_lite(&Model { subgraphs: vec![graph], ..Model::default() }).unwrap()
+}
+
+fn queue(batch: Dim, options: &QueueOptions) -> Queue {
+    let plan = doubling(batch);
+    let rows = Rows::of(&plan);
+    Queue::new("test", plan, rows, options).unwrap()
+}
+
+fn options(batching: Option<Batching>) -> QueueOptions {
+    QueueOptions { threads: 2, most_waiting: 4, batching }
+}
+
+fn tensor(rows: usize, first: f32) -> Tensor {
+    let values: Vec<f32> = (0..rows * 2).map(|i| first + i as f32).collect();
+    Tensor::from_shape(&[rows, 2], &values).unwrap()
+}
+
+fn check(reply: Reply, rows: usize, first: f32) {
+    let outputs = reply.unwrap();
+    let expected: Vec<f32> = (0..rows * 2).map(|i| 2.0 * (first + i as f32)).collect();
+    assert_eq!(outputs[0].shape(), [rows, 2]);
+    assert_eq!(crate::runtime::f32_values(&outputs[0]).unwrap(), expected);
+}
+
+fn any() -> Dim {
+    Dim::Symbol("N".into())
+}
+
+#[test]
+fn every_request_gets_its_own_rows() {
+    let batching = Batching {
+        max_batch_size: 8,
+        timeout: Duration::from_millis(2),
+        max_enqueued_batches: 1000,
+        threads: Some(2),
+        allowed_batch_sizes: vec![3, 8],
+    };
+    let many = QueueOptions { most_waiting: 1000, ..options(None) };
+    for (dim, options) in
+        [(any(), many.clone()), (any(), options(Some(batching))), (Dim::Known(1), many)]
+    {
+        let queue = queue(dim, &options);
+        let replies: Vec<_> = (0..200)
+            .map(|i| {
+                let (rows, first) = (1 + i % 20, i as f32);
+                (queue.submit(vec![tensor(rows, first)], rows, far_away()).unwrap(), rows, first)
+            })
+            .collect();
+        for (reply, rows, first) in replies {
+            check(reply.blocking_recv().unwrap(), rows, first);
+        }
+        queue.end();
+    }
+}
+
+#[test]
+fn batches_are_filled_or_go_in_time() {
+    let batching = Batching {
+        max_batch_size: 4,
+        timeout: Duration::from_secs(3600),
+        threads: Some(1),
+        ..Batching::default()
+    };
+    let queue = queue(any(), &options(Some(batching.clone())));
+    let submit = |first: f32| queue.submit(vec![tensor(1, first)], 1, far_away()).unwrap();
+    let replies: Vec<_> = (0..4).map(|i| submit(i as f32)).collect();
+    for (i, reply) in replies.into_iter().enumerate() {
+        check(reply.blocking_recv().unwrap(), 1, i as f32);
+    }
+    let lonely = submit(9.0);
+    queue.end();
+    check(lonely.blocking_recv().unwrap(), 1, 9.0);
+    let soon = Batching { timeout: Duration::from_millis(5), ..batching };
+    let queue = self::queue(any(), &options(Some(soon)));
+    let start = Instant::now();
+    let reply = queue.submit(vec![tensor(1, 1.0)], 1, far_away()).unwrap();
+    check(reply.blocking_recv().unwrap(), 1, 1.0);
+    assert!(start.elapsed() >= Duration::from_millis(5));
+    queue.end();
+}
+
+#[test]
+fn full_queues_refuse_at_once_and_forget_those_whose_client_is_gone() {
+    let batching = Batching { max_batch_size: 10, max_enqueued_batches: 2, ..Batching::default() };
+    for (options, rows) in [(options(None), 1), (options(Some(batching)), 5)] {
+        let plan = doubling(any());
+        let queue = Queue::with_threads(0, "test", plan, Rows::Any, &options).unwrap();
+        let submit = || queue.submit(vec![tensor(rows, 0.0)], rows, far_away());
+        let mut waiting: Vec<_> = (0..4).map(|_| submit().unwrap()).collect();
+        assert_eq!(submit().unwrap_err().code, Code::ResourceExhausted);
+        waiting.remove(1);
+        waiting.push(submit().unwrap());
+        assert_eq!(submit().unwrap_err().code, Code::ResourceExhausted);
+        assert_eq!(queue.metrics().depth.load(Relaxed), 4);
+    }
+}
+
+#[test]
+fn what_nobody_waits_for_is_not_run() {
+    let queue = Queue::with_threads(0, "test", doubling(any()), Rows::Any, &options(None)).unwrap();
+    let late = queue.submit(vec![tensor(1, 0.0)], 1, Instant::now()).unwrap();
+    drop(queue.submit(vec![tensor(1, 0.0)], 1, far_away()).unwrap());
+    let _good = queue.submit(vec![tensor(2, 0.0)], 2, far_away()).unwrap();
+    thread::sleep(Duration::from_millis(2));
+    let mut state = queue.shared.lock();
+    assert_eq!(state.next().map(|job| job.rows), Some(2));
+    assert!(state.next().is_none() && state.rows == 0);
+    assert_eq!(late.blocking_recv().unwrap().unwrap_err().code, Code::DeadlineExceeded);
+}
+
+fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}

@@ -1,0 +1,158 @@
+//! Which versions there are and what state each is in; what requests look up. Changed by the lifecycle alone.
+
+use super::failure::{Answer, Code, Failure};
+use super::metrics::QueueMetrics;
+use super::servable::Servable;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// TensorFlow Serving's states of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Seen, but not complete yet.
+    Start,
+    Loading,
+    Available,
+    Unloading,
+    End,
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Start => "START",
+            State::Loading => "LOADING",
+            State::Available => "AVAILABLE",
+            State::Unloading => "UNLOADING",
+            State::End => "END",
+        }
+    }
+}
+
+/// One version as the status shows it.
+#[derive(Debug, Clone)]
+pub struct Version {
+    pub state: State,
+    /// Why it is not available, where something is wrong.
+    pub failure: Option<Failure>,
+    pub servable: Option<Arc<Servable>>,
+}
+
+#[derive(Debug, Default)]
+pub struct Model {
+    pub versions: BTreeMap<u64, Version>,
+    pub labels: BTreeMap<String, u64>,
+}
+
+impl Model {
+    pub fn is_available(&self, version: u64) -> bool {
+        self.versions.get(&version).is_some_and(|v| v.state == State::Available)
+    }
+}
+
+/// Which version of a model a request wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    Latest,
+    Version(u64),
+    Label(String),
+}
+
+#[derive(Debug, Default)]
+pub struct Registry {
+    models: RwLock<BTreeMap<String, Model>>,
+}
+
+impl Registry {
+    pub fn change<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Model>) -> T) -> T {
+        work(&mut self.models.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn read<T>(&self, work: impl FnOnce(&BTreeMap<String, Model>) -> T) -> T {
+        work(&self.models.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The version that answers.
+    ///
+    /// # Errors
+    /// TensorFlow Serving's texts.
+    pub fn find(&self, name: &str, wanted: &Wanted) -> Answer<Arc<Servable>> {
+        self.read(|models| {
+            let model = models.get(name);
+            let wanted = match wanted {
+                Wanted::Latest => None,
+                Wanted::Version(version) => Some(*version),
+                Wanted::Label(label) => Some(version_of(model, label)?),
+            };
+            let found = model.and_then(|model| match wanted {
+                None => model.versions.values().rev().find_map(available),
+                Some(version) => model.versions.get(&version).and_then(available),
+            });
+            found.cloned().ok_or_else(|| {
+                let request = match wanted {
+                    None => format!("Latest({name})"),
+                    Some(version) => format!("Specific({name}, {version})"),
+                };
+                let message = format!("Servable not found for request: {request}");
+                Failure::new(Code::NotFound, message)
+            })
+        })
+    }
+
+    /// The states of a model's versions, the newest first.
+    ///
+    /// # Errors
+    /// TensorFlow Serving's texts.
+    pub fn status(&self, name: &str, wanted: &Wanted) -> Answer<Vec<(u64, Version)>> {
+        let not_found = |message: String| Failure::new(Code::NotFound, message);
+        self.read(|models| {
+            let model = models.get(name);
+            let all = || model.iter().flat_map(|m| m.versions.iter().rev());
+            let version = match wanted {
+                Wanted::Latest => {
+                    let all: Vec<_> = all().map(|(number, v)| (*number, v.clone())).collect();
+                    return match all.is_empty() {
+                        true => {
+                            let message = format!("Could not find any versions of model {name}");
+                            Err(not_found(message))
+                        }
+                        false => Ok(all),
+                    };
+                }
+                Wanted::Version(version) => *version,
+                Wanted::Label(label) => version_of(model, label)?,
+            };
+            let found = model.and_then(|m| m.versions.get(&version)).cloned();
+            let missing = || not_found(format!("Could not find version {version} of model {name}"));
+            Ok(vec![(version, found.ok_or_else(missing)?)])
+        })
+    }
+
+    /// Whether every model has a version that answers.
+    pub fn is_ready(&self) -> bool {
+        self.read(|models| {
+            models.values().all(|model| model.versions.values().any(|v| available(v).is_some()))
+        })
+    }
+
+    pub fn queues(&self) -> Vec<(String, u64, Arc<QueueMetrics>)> {
+        self.read(|models| {
+            let all = models.iter().flat_map(|(name, m)| m.versions.iter().map(move |v| (name, v)));
+            all.filter_map(|(name, (number, version))| {
+                let servable = version.servable.as_ref()?;
+                Some((name.clone(), *number, servable.queue().metrics().clone()))
+            })
+            .collect()
+        })
+    }
+}
+
+fn available(version: &Version) -> Option<&Arc<Servable>> {
+    version.servable.as_ref().filter(|_| version.state == State::Available)
+}
+
+fn version_of(model: Option<&Model>, label: &str) -> Answer<u64> {
+    model
+        .and_then(|model| model.labels.get(label).copied())
+        .ok_or_else(|| Failure::invalid(format!("Unrecognized servable version label: {label}")))
+}

@@ -1,0 +1,216 @@
+//! One loaded version: its plan, what it takes and gives, and the queue that runs it.
+
+use super::failure::{Answer, Failure};
+use super::queue::{Queue, QueueOptions};
+use crate::compare::example_inputs;
+use crate::graph::{Dim, ElementType, shape_text};
+use crate::model::{Format, LoadedModel, Located, Place, holds_record};
+use crate::runtime::{Plan, Port, Tensor};
+use crate::tract::guard::{Allowance, with_allowance};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The signature that every model has.
+pub const DEFAULT_SIGNATURE: &str = "serving_default";
+
+/// A version that is ready to answer.
+#[derive(Debug)]
+pub struct Servable {
+    pub version: u64,
+    /// Names of the classes, where the model says them.
+    pub labels: Vec<String>,
+    plan: Plan,
+    rows: Rows,
+    queue: Queue,
+}
+
+/// How many rows a model takes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// The first axis of all inputs and outputs.
+    Any,
+    /// As many as that axis has.
+    Fixed(usize),
+    /// The first axes are not all rows: a request is one run.
+    Whole,
+}
+
+impl Rows {
+    pub fn of(plan: &Plan) -> Rows {
+        let mut firsts = plan.inputs().iter().chain(plan.outputs()).map(|port| port.shape.first());
+        let Some(Some(first)) = firsts.next() else { return Rows::Whole };
+        if plan.inputs().is_empty() || !firsts.all(|f| f == Some(first)) {
+            return Rows::Whole;
+        }
+        match first {
+            Dim::Known(0) => Rows::Whole,
+            Dim::Known(n) => Rows::Fixed(*n),
+            Dim::Symbol(_) => Rows::Any,
+        }
+    }
+}
+
+/// Loads, plans and warms the version in `folder`, with bounds on time and memory: work that does not end is abandoned.
+///
+/// # Errors
+/// Name the file and what is wrong with it.
+pub fn load(model: &str, version: u64, folder: &Path, options: &QueueOptions) -> Result<Servable> {
+    let located = find_model(model, folder)?;
+    let bytes = size_of(&located);
+    let time = Duration::from_secs(120) + Allowance::for_bytes(bytes).time * 3;
+    let allowance = Allowance { time, memory: Allowance::for_bytes(bytes).memory };
+    let what = format!("loading {}", folder.display());
+    let (plan, labels) = with_allowance(&what, allowance, move || {
+        let loaded = LoadedModel::load(&located)?;
+        let plan = loaded.plan()?;
+        warm(&plan, &loaded)?;
+        Ok((plan, loaded.labels))
+    })?;
+    for port in plan.inputs().iter().chain(plan.outputs()) {
+        let served = !matches!(port.element, ElementType::String | ElementType::I4);
+        ensure!(served, "'{}' is {}, which cannot be served yet", port.name, port.element);
+    }
+    let rows = Rows::of(&plan);
+    let queue = Queue::new(&format!("{model}/{version}"), plan.clone(), rows, options)?;
+    Ok(Servable { version, labels, plan, rows, queue })
+}
+
+/// A first run makes the memory and pages that later ones use.
+fn warm(plan: &Plan, loaded: &LoadedModel) -> Result<()> {
+    let Ok(examples) = example_inputs(plan, plan.inputs(), loaded.preprocessing.as_ref()) else {
+        return Ok(());
+    };
+    let Some(mut inputs) = examples.runs.into_iter().next() else { return Ok(()) };
+    if Rows::of(plan) == Rows::Any {
+        inputs = inputs.iter().map(|t| t.slice(0, 0, 1)).collect::<Result<_>>()?;
+    }
+    // made-up values may be out of what a graph takes; requests will tell
+    let _ = plan.session()?.run(inputs);
+    Ok(())
+}
+
+/// What a version folder holds: one of ours, or one model file.
+fn find_model(model: &str, folder: &Path) -> Result<Located> {
+    let name = model.to_string();
+    if holds_record(folder) {
+        return Ok(Located { name, place: Place::Version(folder.into()) });
+    }
+    let entries = std::fs::read_dir(folder).with_context(|| cannot_read(folder))?;
+    let paths = entries.map(|e| Ok(e?.path())).collect::<std::io::Result<Vec<PathBuf>>>();
+    let mut files: Vec<(PathBuf, Format)> = paths
+        .with_context(|| cannot_read(folder))?
+        .into_iter()
+        .filter_map(|path| Format::of_name(&path).map(|format| (path, format)))
+        .collect();
+    files.sort_by(|a, b| a.0.cmp(&b.0));
+    let is_named_model = |path: &Path| path.file_stem().is_some_and(|stem| stem == "model");
+    if files.len() > 1 && files.iter().filter(|(path, _)| is_named_model(path)).count() == 1 {
+        files.retain(|(path, _)| is_named_model(path));
+    }
+    match files.as_slice() {
+        [(path, format)] => {
+            Ok(Located { name, place: Place::File { path: path.clone(), format: *format } })
+        }
+        [] if folder.join("saved_model.pb").is_file() => {
+            bail!("{} holds a SavedModel, which cannot be read yet", folder.display())
+        }
+        [] => bail!("{} holds no model: no mlctl.json, .onnx, .tflite", folder.display()),
+        several => {
+            let names = several.iter().filter_map(|(path, _)| path.file_name()?.to_str());
+            let names: Vec<&str> = names.collect();
+            bail!(
+                "{} holds several models ({}); name one of them model",
+                folder.display(),
+                names.join(", ")
+            )
+        }
+    }
+}
+
+fn cannot_read(folder: &Path) -> String {
+    format!("cannot read folder {}", folder.display())
+}
+
+fn size_of(located: &Located) -> u64 {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+    match &located.place {
+        Place::File { path, .. } => size(path),
+        Place::Version(folder) => std::fs::read_dir(folder)
+            .map_or(0, |entries| entries.flatten().map(|entry| size(&entry.path())).sum()),
+    }
+}
+
+impl Servable {
+    pub fn inputs(&self) -> &[Port] {
+        self.plan.inputs()
+    }
+
+    pub fn outputs(&self) -> &[Port] {
+        self.plan.outputs()
+    }
+
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// # Errors
+    /// The model has no such signature.
+    pub fn check_signature(&self, name: Option<&str>) -> Answer<()> {
+        match name {
+            None | Some("" | DEFAULT_SIGNATURE) => Ok(()),
+            Some(other) => Err(Failure::invalid(format!(
+                "Serving signature name: \"{other}\" not found in signature def"
+            ))),
+        }
+    }
+
+    /// The rows of a request, all of whose tensors are the right ones for the model.
+    ///
+    /// # Errors
+    /// Names the input, what it takes and what was given.
+    pub fn check(&self, tensors: &[Tensor]) -> Answer<usize> {
+        let mut rows = None;
+        for (port, tensor) in self.inputs().iter().zip(tensors) {
+            let batched = usize::from(self.rows != Rows::Whole);
+            let shape = tensor.shape();
+            let fits = port.shape.len() == shape.len()
+                && port
+                    .shape
+                    .iter()
+                    .zip(shape)
+                    .skip(batched)
+                    .all(|(d, n)| d.known().is_none_or(|d| d == *n));
+            if !fits {
+                return Err(Failure::invalid(format!(
+                    "input '{}' takes shape {}, got {shape:?}",
+                    port.name,
+                    shape_text(&port.shape)
+                )));
+            }
+            if self.rows == Rows::Whole {
+                continue;
+            }
+            let own = shape[0];
+            if rows.is_some_and(|rows| rows != own) {
+                return Err(Failure::invalid(
+                    "Batching Run() input tensors must have equal 0th-dimension size",
+                ));
+            }
+            rows = Some(own);
+        }
+        let rows = rows.unwrap_or(1);
+        match self.rows {
+            Rows::Fixed(n) if rows % n != 0 || rows == 0 => Err(Failure::invalid(format!(
+                "the model takes {n} rows at a time; {rows} is no multiple of that"
+            ))),
+            Rows::Any if rows == 0 => Err(Failure::invalid("the request has no rows")),
+            _ => Ok(rows),
+        }
+    }
+
+    /// Ends the threads once the queue is empty. Nobody else holds this version any more.
+    pub fn end(self) {
+        self.queue.end();
+    }
+}

@@ -1,0 +1,159 @@
+"""`mlctl serve` asked as clients ask TensorFlow Serving, its answers held to onnxruntime's.
+
+    "$(tests/peers/venv.sh)" tests/interop/check_serve.py target/release/mlctl
+"""
+
+import gzip
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from report import Report, at_most, equal
+
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+
+
+class Server:
+    def __init__(self, mlctl, *arguments):
+        command = [mlctl, "serve", *map(str, arguments), "--rest_api_port=0", "--file_system_poll_wait_seconds=0.2"]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr:
+            if found := re.match(r"REST: (http://\S+)", line):
+                self.url = found[1]
+                break
+        else:
+            raise RuntimeError("the server ended")
+
+    def __enter__(self):
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(self.url + "/readyz")
+                return self
+            except urllib.error.HTTPError:
+                time.sleep(0.1)
+        raise RuntimeError("the server does not become ready")
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        self.process.stderr.close()
+
+
+def post(url, body, packed=False):
+    """The answer to a body of JSON, as the standard library asks for it."""
+    data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+    if packed:
+        data, headers["Content-Encoding"], headers["Accept-Encoding"] = gzip.compress(data), "gzip", "gzip"
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as response:
+        answer = response.read()
+        if response.headers.get("Content-Encoding") == "gzip":
+            answer = gzip.decompress(answer)
+    return json.loads(answer)
+
+
+def book_client(url, X_new):
+    """The client of "Hands-On Machine Learning" (Géron, 3rd edition, chapter 19), with urllib for requests.post."""
+    request_json = json.dumps({"signature_name": "serving_default", "instances": X_new.tolist()})
+    response = urllib.request.urlopen(urllib.request.Request(url, request_json.encode()))
+    response = json.loads(response.read())
+    y_proba = np.array(response["predictions"])
+    return y_proba
+
+
+def difference(a, b):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    assert a.shape == b.shape, f"shapes {a.shape} and {b.shape}"
+    return float(np.abs(a - b).max())
+
+
+def nets():
+    """Name, ONNX file, sizes of its open dimensions."""
+    yield "pnet", "pnet.onnx", (2, 24, 31)
+    yield "rnet", "rnet.onnx", (3,)
+    yield "lenet", "lenet_mnist.onnx", (5,)
+    yield "squeezenet", "squeezenet1_1.onnx", (2,)
+
+
+def inputs_of(session, sizes):
+    """Random values; open dimensions take the sizes in turn, the last again where there are too few."""
+    random, made = np.random.default_rng(1), {}
+    for port in session.get_inputs():
+        left, shape = list(sizes), []
+        for dimension in port.shape:
+            if isinstance(dimension, int):
+                shape.append(dimension)
+            else:
+                shape.append(left.pop(0) if len(left) > 1 else left[0])
+        made[port.name] = random.random(shape, np.float32)
+    return made
+
+
+def check_nets(report, mlctl, folder):
+    for name, file, sizes in nets():
+        version = folder / name / "1"
+        version.mkdir(parents=True)
+        (version / "model.onnx").write_bytes((FIXTURES / "models" / file).read_bytes())
+        session = onnxruntime.InferenceSession(version / "model.onnx")
+        inputs = inputs_of(session, sizes)
+        expected = dict(zip([o.name for o in session.get_outputs()], session.run(None, inputs)))
+        names = list(expected)
+        with Server(mlctl, folder / name) as server:
+            url = f"{server.url}/v1/models/{name}:predict"
+            columns = post(url, {"inputs": {n: v.tolist() for n, v in inputs.items()}}, packed=True)["outputs"]
+            columns = columns if len(names) > 1 else {names[0]: columns}
+            for output, value in expected.items():
+                limit = 1e-5 * max(1.0, float(np.abs(value).max()))
+                report.check(f"{name}, columns, {output}", lambda: difference(columns[output], value), at_most(limit))
+            rows = post(url, {"instances": next(iter(inputs.values())).tolist()})["predictions"]
+            for output in names:
+                own = [row[output] for row in rows] if len(names) > 1 else rows
+                report.check(f"{name}, rows, {output}", lambda: difference(own, columns[output]), at_most(0.0))
+
+
+def check_trained(report, mlctl, folder):
+    subprocess.run([mlctl, "train", "-q"], cwd=folder, check=True, capture_output=True)
+    base = folder / "my_mnist_model"
+    session = onnxruntime.InferenceSession(base / "0001" / "model.onnx")
+    digits = np.random.default_rng(2).random((7, 28, 28, 1), np.float32)
+    expected = session.run(None, {"input": digits})[0]
+    batching = folder / "batching.txt"
+    batching.write_text("max_batch_size { value: 16 } batch_timeout_micros { value: 1000 }")
+    flags = ("--enable_batching=true", f"--batching_parameters_file={batching}", "--rest-api-timeout-in-ms=5000")
+    for what, more in (("alone", ()), ("in batches", flags)):
+        with Server(mlctl, "--model_name=digits", f"--model_base_path={base}", *more) as server:
+            url = f"{server.url}/v1/models/digits:predict"
+            report.check(f"{what}: the book's client", lambda: difference(book_client(url, digits), expected), at_most(1e-5))
+
+            def ask(i):
+                own = slice(i % 5, i % 5 + 1 + i % 3)
+                return difference(book_client(url, digits[own]), expected[own])
+
+            with ThreadPoolExecutor(8) as pool:
+                report.check(f"{what}: 8 clients at once", lambda: max(pool.map(ask, range(200))), at_most(1e-5))
+            examples = {"examples": [{"input": digit.reshape(-1).tolist()} for digit in digits]}
+            results = post(f"{server.url}/v1/models/digits:classify", examples)["results"]
+            scores = [[score for _, score in row] for row in results]
+            report.check(f"{what}: classify", lambda: difference(scores, expected), at_most(1e-5))
+            report.check(f"{what}: labels", lambda: [label for label, _ in results[0]], equal(list("0123456789")))
+
+
+def main():
+    mlctl, report = Path(sys.argv[1]).resolve(), Report("serve")
+    with tempfile.TemporaryDirectory() as folder:
+        check_nets(report, mlctl, Path(folder))
+        check_trained(report, mlctl, Path(folder))
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,693 @@
+//! `mlctl serve` as its clients and keepers meet it: TensorFlow Serving's paths, texts, codes and number forms, versions that
+//! come and go, and what must not bring a server down.
+
+mod serving;
+#[path = "serving/models.rs"]
+mod models;
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use models::{base_of, half_plus, put};
+use serving::{Server, copy, place, trained};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+fn start(base: &tempfile::TempDir, more: &[&str]) -> Server {
+    let path = base.path().to_str().unwrap();
+    let server = Server::start(&[&[path, "--model_name=half"], more].concat());
+    server.wait_for("/readyz");
+    server
+}
+
+/// `POST`s and compares status and body.
+fn check(server: &Server, path: &str, body: &str, status: u16, expected: &str) {
+    let response = server.post(path, body);
+    assert_eq!((response.status, response.text().as_str()), (status, expected), "{path} {body}");
+    assert_eq!(response.header("content-type"), Some("application/json"));
+}
+
+fn error(message: &str) -> String {
+    format!("{{\"error\": {}}}", serde_json::to_string(message).unwrap())
+}
+
+const PREDICT: &str = "/v1/models/half:predict";
+
+#[test]
+fn predictions_are_tensorflow_serving_s() {
+    let base = base_of(&half_plus(2.0));
+    let server = start(&base, &[]);
+    for (body, expected) in [
+        (r#"{"instances": [1.0, 2.0, 5.0]}"#, r#"{"predictions": [2.5, 3.0, 4.5]}"#),
+        (r#"{"inputs": [1.0, 2.0]}"#, r#"{"outputs": [2.5, 3.0]}"#),
+        (r#"{"inputs": {"x": [1]}}"#, r#"{"outputs": [2.5]}"#),
+        (r#"{"instances": [{"x": 1}, {"x": 2}]}"#, r#"{"predictions": [2.5, 3.0]}"#),
+        (r#"{"signature_name": "serving_default", "instances": [0]}"#, r#"{"predictions": [2.0]}"#),
+        (r#"{"instances": [0], "signature_name": ""}"#, r#"{"predictions": [2.0]}"#),
+        (
+            r#"{"instances": [NaN, Infinity, -Infinity]}"#,
+            r#"{"predictions": [NaN, Infinity, -Infinity]}"#,
+        ),
+        (r#"{"instances": [0.2, 2000000, 1e-38]}"#, r#"{"predictions": [2.1, 1000002.0, 2.0]}"#),
+        (r#"{"instances": [16777215, -3.9999999]}"#, r#"{"predictions": [8.38861e+06, 0.0]}"#),
+    ] {
+        check(&server, PREDICT, body, 200, expected);
+    }
+    for path in [
+        "/v1/models/half/versions/1:predict",
+        "/V1/Models/half/Versions/0001:PREDICT",
+        "/v1/models/h%61lf:predict?x=y",
+    ] {
+        check(&server, path, r#"{"instances": [1]}"#, 200, r#"{"predictions": [2.5]}"#);
+    }
+}
+
+#[test]
+fn errors_have_tensorflow_serving_s_texts_and_codes() {
+    let base = base_of(&half_plus(2.0));
+    let server = start(&base, &[]);
+    let good = r#"{"instances": [1]}"#;
+    for (path, body, status, message) in [
+        ("/v1/models/none:predict", good, 404, "Servable not found for request: Latest(none)"),
+        (
+            "/v1/models/half/versions/7:predict",
+            good,
+            404,
+            "Servable not found for request: Specific(half, 7)",
+        ),
+        ("/v1/models/half/labels/L:predict", good, 400, "Unrecognized servable version label: L"),
+        ("/v1/models/none/labels/L:predict", good, 400, "Unrecognized servable version label: L"),
+        (PREDICT, "{}", 400, "Missing 'inputs' or 'instances' key"),
+        (PREDICT, "", 400, "JSON Parse error: The document is empty"),
+        (
+            PREDICT,
+            r#"{"instances": [1"#,
+            400,
+            "JSON Parse error: Missing a comma or ] after an array element. at offset: 16",
+        ),
+        (PREDICT, r#"{"instances": [x]}"#, 400, "JSON Parse error: Invalid value. at offset: 15"),
+        (
+            PREDICT,
+            r#"{"signature_name": "X", "instances": [1]}"#,
+            400,
+            "Serving signature name: \"X\" not found in signature def",
+        ),
+        (
+            PREDICT,
+            r#"{"instances": ["x"]}"#,
+            400,
+            "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: \"x\" Type: String is \
+             not of expected type: float",
+        ),
+        (PREDICT, r#"{"instances": [[1, 2]]}"#, 400, "input 'x' takes shape [N], got [1, 2]"),
+        (PREDICT, r#"{"inputs": []}"#, 400, "the request has no rows"),
+        (
+            "/v1/models/half:classify",
+            r#"{"examples": [{"x": 1}]}"#,
+            400,
+            "Expected classification signature method_name to be \
+         tensorflow/serving/classify. Was: tensorflow/serving/predict",
+        ),
+        ("/v1/models/half:unknown", good, 400, "Malformed request: POST /v1/models/half:unknown"),
+        ("/v1/models/half", good, 400, "Malformed request: POST /v1/models/half"),
+        (
+            "/v1/models/half/../half:predict",
+            good,
+            400,
+            "Malformed request: POST /v1/models/half/../half:predict",
+        ),
+        (
+            "/v1/models/half/versions/99999999999999999999:predict",
+            good,
+            400,
+            "Failed to convert version: 99999999999999999999 to numeric.",
+        ),
+        (
+            "/v1/models/..%2F..%2Fetc%2Fpasswd:predict",
+            good,
+            404,
+            "Servable not found for request: Latest(../../etc/passwd)",
+        ),
+        ("/v2/models/half/infer", good, 404, "Not found: /v2/models/half/infer"),
+    ] {
+        check(&server, path, body, status, &error(message));
+    }
+    for (path, status, message) in [
+        ("/v1/models/none", 404, "Could not find any versions of model none"),
+        ("/v1/models/half/versions/7", 404, "Could not find version 7 of model half"),
+        ("/v1/models/half/labels/L", 400, "Unrecognized servable version label: L"),
+        ("/v1/models/none/metadata", 404, "Servable not found for request: Latest(none)"),
+        (
+            "/v1/models/half/versions/7/metadata",
+            404,
+            "Servable not found for request: Specific(half, 7)",
+        ),
+        (PREDICT, 400, "Malformed request: GET /v1/models/half:predict"),
+        ("/etc/passwd", 404, "Not found: /etc/passwd"),
+    ] {
+        let response = server.get(path);
+        assert_eq!((response.status, response.text()), (status, error(message)), "{path}");
+    }
+}
+
+#[test]
+fn several_tensors_are_named() {
+    let base = base_of(&models::two_inputs());
+    let server = start(&base, &[]);
+    check(
+        &server,
+        PREDICT,
+        r#"{"instances": [{"a": [1, 2], "n": 7}, {"n": -8, "a": [3, 4]}]}"#,
+        200,
+        r#"{"predictions": [{"sum": [2.0, 4.0], "total": 14}, {"sum": [6.0, 8.0], "total": -16}]}"#,
+    );
+    check(
+        &server,
+        PREDICT,
+        r#"{"inputs": {"a": [[1, 2]], "n": [7]}}"#,
+        200,
+        r#"{"outputs": {"sum": [[2.0, 4.0]], "total": [14]}}"#,
+    );
+    let unequal = r#"{"inputs": {"a": [[1, 2]], "n": [7, 8]}}"#;
+    let message = "Batching Run() input tensors must have equal 0th-dimension size";
+    check(&server, PREDICT, unequal, 400, &error(message));
+}
+
+#[test]
+fn a_batch_that_is_fixed_is_no_limit() {
+    let base = base_of(&models::one_row());
+    let server = start(&base, &[]);
+    let expected = r#"{"predictions": [[2.0, 4.0], [6.0, 8.0], [0.0, 0.0]]}"#;
+    check(&server, PREDICT, r#"{"instances": [[1, 2], [3, 4], [0, 0]]}"#, 200, expected);
+}
+
+#[test]
+fn classify_and_regress() {
+    let base = base_of(&models::scores());
+    let server = start(&base, &[]);
+    let body = r#"{"examples": [{"x": [1, 2, 3]}, {"x": [0.1, 0, -1]}]}"#;
+    let expected = r#"{"results": [[["0", 2.0], ["1", 4.0], ["2", 6.0]], [["0", 0.2], ["1", 0.0], ["2", -2.0]]]}"#;
+    check(&server, "/v1/models/half:classify", body, 200, expected);
+    let message =
+        "Name: <unknown>, Feature: x (data type: float) is required but could not be found.";
+    check(&server, "/v1/models/half:classify", r#"{"examples": [{"y": 1}]}"#, 400, &error(message));
+    let base = base_of(&half_plus(2.0));
+    let server = start(&base, &[]);
+    let body = r#"{"context": {"x": 4}, "examples": [{"x": 1}, {}]}"#;
+    check(&server, "/v1/models/half:regress", body, 200, r#"{"results": [2.5, 4.0]}"#);
+}
+
+#[test]
+fn status_metadata_and_lists() {
+    let base = base_of(&half_plus(2.0));
+    let server = start(&base, &[]);
+    let available = serde_json::json!({"model_version_status": [
+        {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    ]});
+    assert_eq!(server.get("/v1/models/half").json(), available);
+    assert_eq!(server.get("/v1/models/half/versions/1").json(), available);
+    let tensor = |name: &str| {
+        serde_json::json!({name: {
+            "dtype": "DT_FLOAT",
+            "tensor_shape": {"dim": [{"size": "-1", "name": ""}], "unknown_rank": false},
+            "name": name,
+        }})
+    };
+    let expected = serde_json::json!({
+        "model_spec": {"name": "half", "signature_name": "", "version": "1"},
+        "metadata": {"signature_def": {"signature_def": {"serving_default": {
+            "inputs": tensor("x"),
+            "outputs": tensor("y"),
+            "method_name": "tensorflow/serving/predict",
+            "defaults": {},
+        }}}},
+    });
+    assert_eq!(server.get("/v1/models/half/metadata").json(), expected);
+    assert_eq!(server.get("/v1/models").json()["models"][0]["name"], "half");
+    assert_eq!(server.get("/healthz").text(), "ok\n");
+    assert_eq!(server.connect().request("HEAD", "/v1/models/nothing", &[], b"").status, 404);
+    server.post(PREDICT, r#"{"instances": [1]}"#);
+    server.post(PREDICT, "{}");
+    let metrics = server.get("/monitoring/prometheus/metrics").text();
+    for line in [
+        r#":tensorflow:serving:request_count{model_name="half",status="OK"} 1"#,
+        r#":tensorflow:serving:request_count{model_name="half",status="INVALID_ARGUMENT"} 1"#,
+        r#":tensorflow:serving:request_latency_count{model_name="half",API="predict",entrypoint="REST"} 1"#,
+        r#"mlctl_batch_rows_count{model="half",version="1"} 1"#,
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[test]
+fn a_trained_model_is_served_with_its_classes() {
+    let server = Server::start(&[trained()]);
+    server.wait_for("/readyz");
+    let zeros = format!("[{}]", vec![format!("[{}]", vec!["[0]"; 28].join(",")); 28].join(","));
+    let body = format!("{{\"instances\": [{zeros}, {zeros}]}}");
+    let response = server.post("/v1/models/my_mnist_model:predict", &body).json();
+    let rows = response["predictions"].as_array().unwrap();
+    let sum: f64 = rows[1].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).sum();
+    assert!(rows.len() == 2 && (sum - 1.0).abs() < 1e-5, "{response}");
+    let pixels = vec!["0"; 784].join(",");
+    let body = format!("{{\"examples\": [{{\"input\": [{pixels}]}}]}}");
+    let response = server.post("/v1/models/my_mnist_model:classify", &body).json();
+    assert_eq!(response["results"][0][9][0], "9", "{response}");
+}
+
+#[test]
+fn gzip_both_ways_and_bombs() {
+    let base = base_of(&half_plus(2.0));
+    let server = start(&base, &["--max-body=1000000"]);
+    let pack = |bytes: &[u8]| {
+        let mut encoder = GzEncoder::new(vec![], Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let many = format!("{{\"instances\": [{}]}}", vec!["1"; 1000].join(","));
+    let headers = ["Content-Encoding: gzip", "Accept-Encoding: gzip, deflate"];
+    let response = server.connect().request("POST", PREDICT, &headers, &pack(many.as_bytes()));
+    assert_eq!((response.status, response.header("content-encoding")), (200, Some("gzip")));
+    let mut text = String::new();
+    GzDecoder::new(response.body.as_slice()).read_to_string(&mut text).unwrap();
+    assert_eq!(text, format!("{{\"predictions\": [{}]}}", vec!["2.5"; 1000].join(", ")));
+    let small = server.connect().request("POST", PREDICT, &headers[1..], br#"{"instances": [1]}"#);
+    assert_eq!(
+        (small.header("content-encoding"), small.text().as_str()),
+        (None, r#"{"predictions": [2.5]}"#)
+    );
+    let before = server.memory();
+    let bomb = pack(&vec![b' '; 300 << 20]);
+    let response = server.connect().request("POST", PREDICT, &headers[..1], &bomb);
+    let message = "the request's body has more than 1000000 bytes unpacked";
+    assert_eq!((response.status, response.text()), (400, error(message)));
+    assert!(server.memory() < before + (50 << 20));
+    let response = server.connect().request("POST", PREDICT, &headers[..1], b"not gzip");
+    assert_eq!(response.status, 400);
+}
+
+#[test]
+fn bodies_that_are_too_large_or_too_deep() {
+    let base = base_of(&half_plus(2.0));
+    let server = start(&base, &["--max_body=100000"]);
+    let before = server.memory();
+    let mut client = server.connect();
+    client.send(
+        b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n",
+    );
+    assert_eq!(client.response().unwrap().status, 413);
+    let mut client = server.connect();
+    client.send(
+        b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+    );
+    client.send(b"fffffffff\r\n");
+    assert_eq!(client.response().unwrap().status, 413);
+    for open in ["[", "{\"a\":", "{\"instances\":[", "{\"instances\": [1, [", "{\"inputs\": "] {
+        let body = open.repeat(90_000 / open.len());
+        let body = if open.starts_with('{') { body } else { format!("{{\"instances\": {body}") };
+        assert_eq!(server.post(PREDICT, &body).status, 400, "{open}");
+    }
+    assert!(server.memory() < before + (20 << 20));
+    check(&server, PREDICT, r#"{"instances": [1]}"#, 200, r#"{"predictions": [2.5]}"#);
+}
+
+#[test]
+fn connections_are_kept_and_requests_may_come_in_any_pieces() {
+    let base = base_of(&half_plus(2.0));
+    let server = start(&base, &[]);
+    let mut client = server.connect();
+    for _ in 0..3 {
+        let response = client.request("POST", PREDICT, &[], br#"{"instances": [1]}"#);
+        assert_eq!(response.text(), r#"{"predictions": [2.5]}"#);
+    }
+    let one =
+        b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n\
+                7\r\n{\"insta\r\nB\r\nnces\": [1]}\r\n0\r\n\r\n";
+    for byte in one {
+        client.send(&[*byte]);
+    }
+    assert_eq!(client.response().unwrap().text(), r#"{"predictions": [2.5]}"#);
+    client.send(&[&one[..], b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"].concat());
+    assert_eq!(client.response().unwrap().text(), r#"{"predictions": [2.5]}"#);
+    assert_eq!(client.response().unwrap().text(), "ok\n");
+    client.send(b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 18\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.response().unwrap().status, 100);
+    client.send(br#"{"instances": [1]}"#);
+    assert_eq!(client.response().unwrap().status, 200);
+    let closing = client.request("GET", "/healthz", &["Connection: close"], b"");
+    assert_eq!(closing.header("connection"), Some("close"));
+    assert!(client.response().is_none());
+    for refused in [
+        "nonsense\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ] {
+        let mut client = server.connect();
+        client.send(refused.as_bytes());
+        assert_eq!(client.response().unwrap().status, 400);
+        assert!(client.response().is_none());
+    }
+    let mut client = server.connect();
+    client.send(
+        format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(100_000))
+            .as_bytes(),
+    );
+    assert_eq!(client.response().unwrap().status, 431);
+}
+
+/// Answers never mix versions; none fails while versions come and go.
+#[test]
+fn versions_replace_each_other_under_load_and_roll_back() {
+    let base = base_of(&half_plus(1.0));
+    let server = start(&base, &[]);
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = server.connect();
+                while !stop.load(Ordering::Relaxed) {
+                    let response = client.request("POST", PREDICT, &[], br#"{"instances": [0]}"#);
+                    assert_eq!(response.status, 200, "{}", response.text());
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for version in 2..=5 {
+            put(base.path(), &version.to_string(), &half_plus(version as f32));
+            server.wait_for_version("half", version);
+            let expected = format!("{{\"predictions\": [{version}.0]}}");
+            check(&server, PREDICT, r#"{"instances": [0]}"#, 200, &expected);
+        }
+        fs::remove_dir_all(base.path().join("5")).unwrap();
+        server.wait_until("/v1/models/half/versions/5", |r| !r.text().contains("AVAILABLE"));
+        check(&server, PREDICT, r#"{"instances": [0]}"#, 200, r#"{"predictions": [4.0]}"#);
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(answered.load(Ordering::Relaxed) > 10);
+    server.wait_until("/v1/models/half/versions/1", |r| r.text().contains("END"));
+    let only = serde_json::json!("AVAILABLE");
+    let status = server.get("/v1/models/half").json();
+    let states = status["model_version_status"].as_array().unwrap();
+    assert_eq!(states.iter().filter(|v| v["state"] == only).count(), 1, "{status}");
+}
+
+#[test]
+fn half_copied_versions_wait_and_broken_ones_tell_why() {
+    let base = tempfile::tempdir().unwrap();
+    place(&trained().join("0001"), &base.path().join("1"));
+    let server = start(&base, &[]);
+    let zeros = vec!["0"; 784].join(",");
+    let classify = format!("{{\"examples\": [{{\"input\": [{zeros}]}}]}}");
+    let answers = || server.post("/v1/models/half:classify", &classify).status == 200;
+    assert!(answers());
+
+    // as 'cp -r' does it, slowly: the record first, the model later
+    let (from, to) = (trained().join("0001"), base.path().join("2"));
+    fs::create_dir_all(to.join("assets")).unwrap();
+    fs::copy(from.join("mlctl.json"), to.join("mlctl.json")).unwrap();
+    let model = fs::read(from.join("model.onnx")).unwrap();
+    let mut file = fs::File::create(to.join("model.onnx")).unwrap();
+    for piece in model.chunks(model.len() / 8 + 1) {
+        file.write_all(piece).unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+        let status = server.get("/v1/models/half/versions/2");
+        assert!(!status.text().contains("AVAILABLE") && answers(), "{}", status.text());
+    }
+    fs::copy(from.join("assets/labels.txt"), to.join("assets/labels.txt")).unwrap();
+    server.wait_for_version("half", 2);
+
+    let broken = base.path().join("3");
+    copy(&from, &base.path().join(".3"));
+    let mut damaged = model.clone();
+    damaged[1000] ^= 1;
+    fs::write(base.path().join(".3/model.onnx"), &damaged).unwrap();
+    fs::rename(base.path().join(".3"), &broken).unwrap();
+    server
+        .wait_until("/v1/models/half/versions/3", |r| r.text().contains("was changed or damaged"));
+    let status = server.get("/v1/models/half/versions/3").json();
+    assert_eq!(status["model_version_status"][0]["state"], "END");
+    assert_eq!(status["model_version_status"][0]["status"]["error_code"], "DATA_LOSS");
+    assert!(answers() && server.get("/v1/models/half").text().contains("AVAILABLE"));
+    fs::write(broken.join("model.onnx"), &model).unwrap();
+    server.wait_for_version("half", 3);
+    assert!(answers());
+
+    put(base.path(), "4", b"no model at all");
+    server.wait_until("/v1/models/half/versions/4", |r| r.text().contains("not a .tflite model"));
+    fs::create_dir(base.path().join("5")).unwrap();
+    server.wait_until("/v1/models/half/versions/5", |r| r.text().contains("holds no model"));
+    assert!(answers());
+    fs::remove_dir_all(base.path().join("4")).unwrap();
+    server.wait_until("/v1/models/half/versions/4", |r| r.status == 404);
+}
+
+#[test]
+fn a_folder_that_vanishes_leaves_what_is_served() {
+    let base = base_of(&half_plus(2.0));
+    let inner = base.path().join("models");
+    fs::create_dir(&inner).unwrap();
+    put(&inner, "1", &half_plus(1.0));
+    let server = Server::start(&[inner.to_str().unwrap(), "--model_name=half"]);
+    server.wait_for("/readyz");
+    let away = base.path().join("away");
+    fs::rename(&inner, &away).unwrap();
+    std::thread::sleep(Duration::from_millis(400));
+    check(&server, PREDICT, r#"{"instances": [0]}"#, 200, r#"{"predictions": [1.0]}"#);
+    assert!(server.log().contains("cannot read"), "{}", server.log());
+    fs::rename(&away, &inner).unwrap();
+    put(&inner, "2", &half_plus(2.0));
+    server.wait_for_version("half", 2);
+    // what is loaded does not depend on its file any more
+    fs::write(inner.join("2/model.tflite"), "").unwrap();
+    check(&server, PREDICT, r#"{"instances": [0]}"#, 200, r#"{"predictions": [2.0]}"#);
+}
+
+#[test]
+fn several_models_policies_and_labels() {
+    let (one, two) = (base_of(&half_plus(1.0)), base_of(&half_plus(1.0)));
+    for version in [2, 3] {
+        put(one.path(), &version.to_string(), &half_plus(version as f32));
+        put(two.path(), &version.to_string(), &half_plus(version as f32));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("models.config");
+    let config = |policy: &str, stable: u32| {
+        let text = format!(
+            "model_config_list {{\n config {{ name: 'one' base_path: '{}' model_platform: 'tensorflow'\n\
+             model_version_policy {{ {policy} }} version_labels {{ key: 'stable' value: {stable} }} }}\n\
+             config {{ name: 'two' base_path: '{}' }} }}",
+            one.path().display(),
+            two.path().display()
+        );
+        fs::write(&file, text).unwrap();
+    };
+    config("specific { versions: 1 versions: 2 }", 1);
+    let mut server = Server::start(&[format!("--model_config_file={}", file.display())]);
+    server.wait_for("/readyz");
+    for version in [1, 2] {
+        server.wait_for_version("one", version);
+    }
+    server.wait_until("/v1/models/one/labels/stable", |r| r.status == 200);
+    let ask = |path: &str| server.post(path, r#"{"instances": [0]}"#).text();
+    assert_eq!(ask("/v1/models/one:predict"), r#"{"predictions": [2.0]}"#);
+    assert_eq!(ask("/v1/models/one/labels/stable:predict"), r#"{"predictions": [1.0]}"#);
+    assert_eq!(ask("/v1/models/two:predict"), r#"{"predictions": [3.0]}"#);
+    assert_eq!(server.get("/v1/models/one/versions/3").status, 404);
+    config("all {}", 3);
+    server.signal("HUP");
+    server.wait_for_version("one", 3);
+    server.wait_until("/v1/models/one/labels/stable", |r| r.text().contains("\"3\""));
+    assert_eq!(
+        server.post("/v1/models/one/labels/stable:predict", r#"{"instances": [0]}"#).text(),
+        r#"{"predictions": [3.0]}"#
+    );
+    fs::write(&file, "model_config_list { config { name: } }").unwrap();
+    server.signal("HUP");
+    server.wait_until("/healthz", |_| server.log().contains("the config stays as it was"));
+    assert_eq!(server.get("/v1/models/two").status, 200);
+    fs::write(
+        &file,
+        format!(
+            "model_config_list {{ config {{ name: 'one' base_path: '{}' }} }}",
+            one.path().display()
+        ),
+    )
+    .unwrap();
+    server.signal("HUP");
+    server.wait_until("/v1/models/two", |r| r.status == 404);
+    server.wait_until("/v1/models/one/versions/1", |r| r.text().contains("END"));
+    assert!(server.is_alive());
+}
+
+#[test]
+fn batches_answer_everyone_with_his_own() {
+    let base = base_of(&half_plus(2.0));
+    let file = base.path().join("batching");
+    fs::write(&file, "max_batch_size { value: 8 } batch_timeout_micros { value: 2000 } allowed_batch_sizes: [4, 8]").unwrap();
+    let flag = format!("--batching_parameters_file={}", file.display());
+    let server = start(&base, &["--enable_batching=true", &flag]);
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let server = &server;
+            scope.spawn(move || {
+                let mut client = server.connect();
+                for i in 0..50 {
+                    let value = thread * 1000 + i;
+                    let rows = 1 + i % 11;
+                    let body =
+                        format!("{{\"instances\": [{}]}}", vec![value.to_string(); rows].join(","));
+                    let response = client.request("POST", PREDICT, &[], body.as_bytes()).json();
+                    let expected = vec![value as f64 / 2.0 + 2.0; rows];
+                    assert_eq!(response["predictions"], serde_json::json!(expected));
+                }
+            });
+        }
+    });
+    let metrics = server.get("/monitoring/prometheus/metrics").text();
+    let count = metrics
+        .lines()
+        .find_map(|l| l.strip_prefix("mlctl_batch_rows_count{model=\"half\",version=\"1\"} "));
+    assert!(count.unwrap().parse::<u32>().unwrap() < 300, "no two requests shared a run");
+}
+
+#[test]
+fn overload_is_refused_at_once_and_late_requests_end() {
+    let base = base_of(&models::slow(300_000));
+    let server = start(&base, &["--threads=1", "--max-queue=2", "--rest_api_timeout_in_ms=20000"]);
+    let body = r#"{"instances": [0]}"#;
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..10).map(|_| scope.spawn(|| server.post(PREDICT, body).status)).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert!(statuses.contains(&200) && statuses.contains(&429), "{statuses:?}");
+    assert!(statuses.iter().all(|s| [200, 429].contains(s)), "{statuses:?}");
+    let server = start(&base, &["--threads=1", "--rest_api_timeout_in_ms=1"]);
+    let response = server.post(PREDICT, body);
+    assert_eq!(response.status, 504, "{}", response.text());
+    // those whose client has gone are not run
+    let before = Instant::now();
+    for _ in 0..200 {
+        let mut client = server.connect();
+        client.send(
+            format!(
+                "POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .as_bytes(),
+        );
+    }
+    assert_eq!(server.get("/healthz").status, 200);
+    assert!(before.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn sigterm_answers_what_runs_and_ends_well() {
+    let base = base_of(&models::slow(300_000));
+    let mut server = start(&base, &["--threads=2"]);
+    let body = r#"{"instances": [0]}"#;
+    let idle = server.connect();
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let own = &server;
+        let threads: Vec<_> =
+            (0..4).map(|_| scope.spawn(move || own.post(PREDICT, body).status)).collect();
+        while own
+            .get("/monitoring/prometheus/metrics")
+            .text()
+            .contains("mlctl_queue_depth{model=\"half\",version=\"1\"} 0")
+        {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        own.signal("TERM");
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert_eq!(statuses, [200; 4]);
+    assert_eq!(server.wait_for_end().code(), Some(0), "{}", server.log());
+    drop(idle);
+}
+
+#[test]
+fn slow_clients_and_idle_connections_hold_nobody_up() {
+    let base = base_of(&half_plus(2.0));
+    let server = start(&base, &["--max_connections=300"]);
+    let idle: Vec<TcpStream> =
+        (0..250).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
+    let mut slow = server.connect();
+    slow.send(b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 18\r\n\r\n{");
+    let mut head = server.connect();
+    head.send(b"GET /healthz HTT");
+    check(&server, PREDICT, r#"{"instances": [1]}"#, 200, r#"{"predictions": [2.5]}"#);
+    let more: Vec<TcpStream> =
+        (0..100).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
+    let refused = server.connect().response().expect("an answer");
+    assert_eq!(
+        (refused.status, refused.json()["error"].as_str()),
+        (503, Some("too many connections"))
+    );
+    drop(more);
+    drop(idle);
+    for mut late in [slow, head] {
+        let start = Instant::now();
+        assert_eq!(late.response().unwrap().status, 408);
+        assert!(start.elapsed() < Duration::from_secs(15));
+        assert!(late.response().is_none());
+    }
+}
+
+#[test]
+fn access_lines_are_json() {
+    let base = base_of(&half_plus(2.0));
+    let server = start(&base, &["--access-log"]);
+    server.post(PREDICT, r#"{"instances": [1]}"#);
+    server.post("/v1/models/none:predict", "{}");
+    server.wait_until("/healthz", |_| server.log().contains("none"));
+    let log = server.log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .filter(|l| l.starts_with('{'))
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let line = lines.iter().find(|l| l["path"] == PREDICT).unwrap();
+    assert_eq!(
+        (&line["status"], &line["model"], &line["version"]),
+        (&200.into(), &"half".into(), &1.into())
+    );
+    let line = lines.iter().find(|l| l["path"] == "/v1/models/none:predict").unwrap();
+    assert_eq!(
+        (&line["status"], &line["code"], &line["model"]),
+        (&404.into(), &"NOT_FOUND".into(), &"".into())
+    );
+}
+
+#[test]
+fn what_is_typed_wrong_is_told() {
+    let check = |arguments: &[&str], code: i32, expected: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_mlctl"))
+            .arg("serve")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code() == Some(code) && text.contains(expected),
+            "{arguments:?}: {text}"
+        );
+    };
+    check(&["/nonexistent"], 1, "cannot open model directory /nonexistent");
+    let file = serving::fixtures().join("models/squeezenet1_1.onnx");
+    check(&[file.to_str().unwrap()], 1, "give a folder with numbered versions");
+    check(&["--model_config_file=/nonexistent"], 1, "model config /nonexistent");
+    check(&["--batching_parameters_file=/x"], 2, "needs --enable_batching");
+    check(&["--rest_api_port=70000"], 2, "70000");
+    let base = base_of(&half_plus(1.0));
+    let server = start(&base, &[]);
+    let port = server.address.rsplit(':').next().unwrap();
+    let flag = format!("--rest_api_port={port}");
+    check(
+        &[base.path().to_str().unwrap(), &flag],
+        1,
+        &format!("cannot listen on 127.0.0.1:{port}"),
+    );
+}

@@ -40,6 +40,7 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             [CompletionResult]::new('inspect', 'inspect', [CompletionResultType]::ParameterValue, 'Show what is in a model: inputs, outputs, ops, sizes, metadata')
             [CompletionResult]::new('compare', 'compare', [CompletionResultType]::ParameterValue, 'Run two models on the same inputs and show how far their outputs are apart')
             [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measure how fast a model runs')
+            [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Serve models over TensorFlow Serving''s REST and gRPC APIs')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completions for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -263,6 +264,38 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
             break
         }
+        'mlctl;serve' {
+            [CompletionResult]::new('--host', '--host', [CompletionResultType]::ParameterName, 'Address to listen on; 0.0.0.0 is every one')
+            [CompletionResult]::new('--port', '--port', [CompletionResultType]::ParameterName, 'Port of the gRPC API; 0 takes a free one')
+            [CompletionResult]::new('--rest_api_port', '--rest_api_port', [CompletionResultType]::ParameterName, 'Port of the REST API; 0 takes a free one')
+            [CompletionResult]::new('--model_name', '--model_name', [CompletionResultType]::ParameterName, 'Name of the model in URLs [default: the folder''s name, or ''default'' with --model_base_path]')
+            [CompletionResult]::new('--model_base_path', '--model_base_path', [CompletionResultType]::ParameterName, 'The same as MODEL_DIR')
+            [CompletionResult]::new('--model_config_file', '--model_config_file', [CompletionResultType]::ParameterName, 'Several models, with policies and labels: model_config_list { config { … } }')
+            [CompletionResult]::new('--model_config_file_poll_wait_seconds', '--model_config_file_poll_wait_seconds', [CompletionResultType]::ParameterName, 'How often the config file is looked at; 0 is never')
+            [CompletionResult]::new('--file_system_poll_wait_seconds', '--file_system_poll_wait_seconds', [CompletionResultType]::ParameterName, 'How often the folders are looked at; 0 is once')
+            [CompletionResult]::new('--allow_version_labels_for_unavailable_models', '--allow_version_labels_for_unavailable_models', [CompletionResultType]::ParameterName, 'Labels may name versions that are not available yet')
+            [CompletionResult]::new('--enable_batching', '--enable_batching', [CompletionResultType]::ParameterName, 'Put requests that wait together into one run')
+            [CompletionResult]::new('--batching_parameters_file', '--batching_parameters_file', [CompletionResultType]::ParameterName, 'max_batch_size, batch_timeout_micros, max_enqueued_batches, num_batch_threads, allowed_batch_sizes')
+            [CompletionResult]::new('--monitoring_config_file', '--monitoring_config_file', [CompletionResultType]::ParameterName, 'prometheus_config { enable path }')
+            [CompletionResult]::new('--rest_api_timeout_in_ms', '--rest_api_timeout_in_ms', [CompletionResultType]::ParameterName, 'Time for a request')
+            [CompletionResult]::new('--rest_api_num_threads', '--rest_api_num_threads', [CompletionResultType]::ParameterName, 'Threads that speak with clients [default: all cores]')
+            [CompletionResult]::new('--max-queue', '--max-queue', [CompletionResultType]::ParameterName, 'Requests of one version that may wait without --enable_batching; more get 429')
+            [CompletionResult]::new('--max-body', '--max-body', [CompletionResultType]::ParameterName, 'Size of a request, also unpacked; a larger one gets 413')
+            [CompletionResult]::new('--max-connections', '--max-connections', [CompletionResultType]::ParameterName, 'Connections at the same time')
+            [CompletionResult]::new('--grace', '--grace', [CompletionResultType]::ParameterName, 'Time to answer what runs when the server is to end')
+            [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'Threads to use [default: all cores]')
+            [CompletionResult]::new('--access-log', '--access-log', [CompletionResultType]::ParameterName, 'Print a line of JSON on stderr for each request')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON document on stdout, nothing else')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print results and errors only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print results and errors only')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Tell more')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Tell more')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            break
+        }
         'mlctl;completions' {
             [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'Threads to use [default: all cores]')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON document on stdout, nothing else')
@@ -285,6 +318,7 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             [CompletionResult]::new('inspect', 'inspect', [CompletionResultType]::ParameterValue, 'Show what is in a model: inputs, outputs, ops, sizes, metadata')
             [CompletionResult]::new('compare', 'compare', [CompletionResultType]::ParameterValue, 'Run two models on the same inputs and show how far their outputs are apart')
             [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measure how fast a model runs')
+            [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Serve models over TensorFlow Serving''s REST and gRPC APIs')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completions for a shell')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -311,6 +345,9 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             break
         }
         'mlctl;help;bench' {
+            break
+        }
+        'mlctl;help;serve' {
             break
         }
         'mlctl;help;completions' {

@@ -46,6 +46,9 @@ _mlctl() {
             mlctl,save)
                 cmd="mlctl__subcmd__save"
                 ;;
+            mlctl,serve)
+                cmd="mlctl__subcmd__serve"
+                ;;
             mlctl,train)
                 cmd="mlctl__subcmd__train"
                 ;;
@@ -76,6 +79,9 @@ _mlctl() {
             mlctl__subcmd__help,save)
                 cmd="mlctl__subcmd__help__subcmd__save"
                 ;;
+            mlctl__subcmd__help,serve)
+                cmd="mlctl__subcmd__help__subcmd__serve"
+                ;;
             mlctl__subcmd__help,train)
                 cmd="mlctl__subcmd__help__subcmd__train"
                 ;;
@@ -86,7 +92,7 @@ _mlctl() {
 
     case "${cmd}" in
         mlctl)
-            opts="-q -v -h -V --json --quiet --verbose --threads --help --version train save convert quantize predict run inspect compare bench completions help"
+            opts="-q -v -h -V --json --quiet --verbose --threads --help --version train save convert quantize predict run inspect compare bench serve completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -292,7 +298,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__help)
-            opts="train save convert quantize predict inspect compare bench completions help"
+            opts="train save convert quantize predict inspect compare bench serve completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -418,6 +424,20 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__help__subcmd__save)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlctl__subcmd__help__subcmd__serve)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -651,6 +671,96 @@ _mlctl() {
                     return 0
                     ;;
                 --labels)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --threads)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        mlctl__subcmd__serve)
+            opts="-q -v -h -V --host --port --rest_api_port --model_name --model_base_path --model_config_file --model_config_file_poll_wait_seconds --file_system_poll_wait_seconds --allow_version_labels_for_unavailable_models --enable_batching --batching_parameters_file --monitoring_config_file --rest_api_timeout_in_ms --rest_api_num_threads --max-queue --max-body --max-connections --grace --access-log --json --quiet --verbose --threads --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rest_api_port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --model_name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --model_base_path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --model_config_file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --model_config_file_poll_wait_seconds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --file_system_poll_wait_seconds)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow_version_labels_for_unavailable_models)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --enable_batching)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --batching_parameters_file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --monitoring_config_file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rest_api_timeout_in_ms)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rest_api_num_threads)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-queue)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-body)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --grace)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

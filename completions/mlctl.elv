@@ -37,6 +37,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand inspect 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
             cand compare 'Run two models on the same inputs and show how far their outputs are apart'
             cand bench 'Measure how fast a model runs'
+            cand serve 'Serve models over TensorFlow Serving''s REST and gRPC APIs'
             cand completions 'Print the completions for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -250,6 +251,37 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand -V 'Print version'
             cand --version 'Print version'
         }
+        &'mlctl;serve'= {
+            cand --host 'Address to listen on; 0.0.0.0 is every one'
+            cand --port 'Port of the gRPC API; 0 takes a free one'
+            cand --rest_api_port 'Port of the REST API; 0 takes a free one'
+            cand --model_name 'Name of the model in URLs [default: the folder''s name, or ''default'' with --model_base_path]'
+            cand --model_base_path 'The same as MODEL_DIR'
+            cand --model_config_file 'Several models, with policies and labels: model_config_list { config { … } }'
+            cand --model_config_file_poll_wait_seconds 'How often the config file is looked at; 0 is never'
+            cand --file_system_poll_wait_seconds 'How often the folders are looked at; 0 is once'
+            cand --allow_version_labels_for_unavailable_models 'Labels may name versions that are not available yet'
+            cand --enable_batching 'Put requests that wait together into one run'
+            cand --batching_parameters_file 'max_batch_size, batch_timeout_micros, max_enqueued_batches, num_batch_threads, allowed_batch_sizes'
+            cand --monitoring_config_file 'prometheus_config { enable path }'
+            cand --rest_api_timeout_in_ms 'Time for a request'
+            cand --rest_api_num_threads 'Threads that speak with clients [default: all cores]'
+            cand --max-queue 'Requests of one version that may wait without --enable_batching; more get 429'
+            cand --max-body 'Size of a request, also unpacked; a larger one gets 413'
+            cand --max-connections 'Connections at the same time'
+            cand --grace 'Time to answer what runs when the server is to end'
+            cand --threads 'Threads to use [default: all cores]'
+            cand --access-log 'Print a line of JSON on stderr for each request'
+            cand --json 'Print one JSON document on stdout, nothing else'
+            cand -q 'Print results and errors only'
+            cand --quiet 'Print results and errors only'
+            cand -v 'Tell more'
+            cand --verbose 'Tell more'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+            cand -V 'Print version'
+            cand --version 'Print version'
+        }
         &'mlctl;completions'= {
             cand --threads 'Threads to use [default: all cores]'
             cand --json 'Print one JSON document on stdout, nothing else'
@@ -271,6 +303,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand inspect 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
             cand compare 'Run two models on the same inputs and show how far their outputs are apart'
             cand bench 'Measure how fast a model runs'
+            cand serve 'Serve models over TensorFlow Serving''s REST and gRPC APIs'
             cand completions 'Print the completions for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -289,6 +322,8 @@ set edit:completion:arg-completer[mlctl] = {|@words|
         &'mlctl;help;compare'= {
         }
         &'mlctl;help;bench'= {
+        }
+        &'mlctl;help;serve'= {
         }
         &'mlctl;help;completions'= {
         }

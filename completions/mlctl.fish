@@ -39,6 +39,7 @@ complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "run" -d 'Run a model on
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "inspect" -d 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "compare" -d 'Run two models on the same inputs and show how far their outputs are apart'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "bench" -d 'Measure how fast a model runs'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "serve" -d 'Serve models over TensorFlow Serving\'s REST and gRPC APIs'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l data -d 'Folder with the four IDX files of MNIST\'s layout, plain or .gz; or the word mnist' -r -F
@@ -205,6 +206,33 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -s q -l quiet -d 'Pri
 complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -s v -l verbose -d 'Tell more'
 complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -s V -l version -d 'Print version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l host -d 'Address to listen on; 0.0.0.0 is every one' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l port -d 'Port of the gRPC API; 0 takes a free one' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_port -d 'Port of the REST API; 0 takes a free one' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_name -d 'Name of the model in URLs [default: the folder\'s name, or \'default\' with --model_base_path]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_base_path -d 'The same as MODEL_DIR' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_config_file -d 'Several models, with policies and labels: model_config_list { config { … } }' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_config_file_poll_wait_seconds -d 'How often the config file is looked at; 0 is never' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l file_system_poll_wait_seconds -d 'How often the folders are looked at; 0 is once' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l allow_version_labels_for_unavailable_models -d 'Labels may name versions that are not available yet' -r -f -a "true\t''
+false\t''"
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l enable_batching -d 'Put requests that wait together into one run' -r -f -a "true\t''
+false\t''"
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l batching_parameters_file -d 'max_batch_size, batch_timeout_micros, max_enqueued_batches, num_batch_threads, allowed_batch_sizes' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l monitoring_config_file -d 'prometheus_config { enable path }' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_timeout_in_ms -d 'Time for a request' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_num_threads -d 'Threads that speak with clients [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-queue -d 'Requests of one version that may wait without --enable_batching; more get 429' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-body -d 'Size of a request, also unpacked; a larger one gets 413' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-connections -d 'Connections at the same time' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l grace -d 'Time to answer what runs when the server is to end' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l access-log -d 'Print a line of JSON on stderr for each request'
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l json -d 'Print one JSON document on stdout, nothing else'
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -s q -l quiet -d 'Print results and errors only'
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -s v -l verbose -d 'Tell more'
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -s V -l version -d 'Print version'
 complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -l threads -d 'Threads to use [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -l json -d 'Print one JSON document on stdout, nothing else'
 complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -s q -l quiet -d 'Print results and errors only'
@@ -221,3 +249,14 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_su
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "bench" -d 'Measure how fast a model runs'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "completions" -d 'Print the completions for a shell'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "train" -d 'Train a model and save it as a new version'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "save" -d 'Save a model as a further version directory'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "convert" -d 'Convert a model to .tflite or a SavedModel and check the result against the original'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "quantize" -d 'Quantize a model (convert with a scheme)'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "predict" -d 'Run a model on pictures, arrays or numbers'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "inspect" -d 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "compare" -d 'Run two models on the same inputs and show how far their outputs are apart'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "bench" -d 'Measure how fast a model runs'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "serve" -d 'Serve models over TensorFlow Serving\'s REST and gRPC APIs'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "completions" -d 'Print the completions for a shell'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

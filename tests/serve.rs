@@ -636,6 +636,40 @@ fn slow_clients_and_idle_connections_hold_nobody_up() {
     }
 }
 
+/// CVE-2023-44487: calls that are taken back at once. The connection ends, the server does not.
+#[test]
+fn http_2_rapid_reset_ends_the_connection_alone() {
+    let base = base_of(&half_plus(2.0));
+    let server = start(&base, &[]);
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    let mut client = TcpStream::connect(&server.grpc).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    client.write_all(&frame(4, 0, 0, &[])).unwrap();
+    // :method POST, :scheme http, :path /, :authority x
+    let headers = [0x83, 0x86, 0x84, 0x41, 1, b'x'];
+    let mut sent = 0;
+    for stream in (1..200_000).step_by(2) {
+        let pair =
+            [frame(1, 4, stream, &headers), frame(3, 0, stream, &8u32.to_be_bytes())].concat();
+        if client.write_all(&pair).is_err() {
+            break;
+        }
+        sent += 1;
+    }
+    assert!(sent < 99_000, "the connection took {sent} resets");
+    check(&server, PREDICT, r#"{"instances": [1]}"#, 200, r#"{"predictions": [2.5]}"#);
+    let mut garbage = TcpStream::connect(&server.grpc).unwrap();
+    garbage.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    garbage.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut rest = vec![];
+    let _ = garbage.read_to_end(&mut rest);
+    check(&server, PREDICT, r#"{"instances": [1]}"#, 200, r#"{"predictions": [2.5]}"#);
+}
+
 #[test]
 fn access_lines_are_json() {
     let base = base_of(&half_plus(2.0));

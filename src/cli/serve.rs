@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Serve models over TensorFlow Serving's REST API
+/// Serve models over TensorFlow Serving's REST and gRPC APIs
 ///
 /// MODEL_DIR holds numbered versions (0001, 0002, …) as 'mlctl train' and 'mlctl save' make them, or folders with an
 /// .onnx or .tflite each. The newest is served; a new one takes over when it is complete, loaded and warm. SIGHUP
@@ -24,6 +24,13 @@ pub struct ServeArgs {
     model: Option<PathBuf>,
     #[arg(long, default_value = "127.0.0.1", help = "Address to listen on; 0.0.0.0 is every one")]
     host: String,
+    #[arg(
+        long = "port",
+        value_name = "PORT",
+        default_value_t = 8500,
+        help = "Port of the gRPC API; 0 takes a free one"
+    )]
+    grpc_port: u16,
     #[arg(
         long = "rest_api_port",
         alias = "rest-api-port",
@@ -125,6 +132,7 @@ impl ServeArgs {
         let options = ServeOptions {
             source: self.source()?,
             host: self.host.clone(),
+            grpc_port: self.grpc_port,
             rest_port: self.rest_port,
             threads: global.threads(),
             network_threads: self.network_threads.map_or_else(cores, usize::from),

@@ -1,19 +1,21 @@
 //! Versions come and go: folders are polled, a complete version is loaded, then takes the traffic, then the old one
 //! drains and its memory goes back. One thread decides; loading and draining have threads of their own.
 
+mod look;
+
 use super::Journal;
-use super::config::{ModelConfig, Policy, Source};
+use super::config::{ModelConfig, Source};
 use super::failure::{Code, Failure};
 use super::folder::{Fingerprint, fingerprint, versions};
 use super::metrics::Metrics;
 use super::queue::QueueOptions;
 use super::registry::{Registry, State, Version};
-use super::servable::{self, Servable};
+use super::servable::Servable;
 use crate::format::mmap;
 use crate::model::holds_record;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -44,6 +46,7 @@ enum Event {
     },
     /// Read the config again, then look at the folders.
     Reload,
+    Configure(Vec<ModelConfig>),
 }
 
 /// Loads at the same time.
@@ -94,7 +97,16 @@ impl Lifecycle {
 
     /// Reads the config file again, and looks at the folders now.
     pub fn reload(&self) {
-        let _ = self.events.lock().unwrap_or_else(PoisonError::into_inner).send(Event::Reload);
+        self.send(Event::Reload);
+    }
+
+    /// Serves these models, and no others, from now on.
+    pub fn configure(&self, models: Vec<ModelConfig>) {
+        self.send(Event::Configure(models));
+    }
+
+    fn send(&self, event: Event) {
+        let _ = self.events.lock().unwrap_or_else(PoisonError::into_inner).send(event);
     }
 }
 
@@ -108,7 +120,8 @@ fn file_text(source: &Source) -> Option<String> {
 /// What is remembered of a version that is not available.
 #[derive(Default)]
 struct Watch {
-    seen: Option<Fingerprint>,
+    /// What its files look like, and since when they have.
+    seen: Option<(Fingerprint, Instant)>,
     broken: Option<Broken>,
 }
 
@@ -197,6 +210,7 @@ impl Decider {
                 self.set(&model, version, State::End, None, None);
             }
             Event::Reload => self.reload(true),
+            Event::Configure(models) => self.configure(models),
         }
     }
 
@@ -207,9 +221,9 @@ impl Decider {
         let now = folder.as_deref().and_then(|f| fingerprint(f).ok());
         let quiet = self.quiet_time();
         let watch = self.watches.entry((model.to_string(), version)).or_default();
-        let changing = now.is_some_and(|now| watch.seen != Some(now) || !now.is_older_than(quiet));
+        let seen = watch.seen.map(|(seen, _)| seen);
+        let changing = now.is_some_and(|now| seen != Some(now) || !now.is_older_than(quiet));
         if changing || folder.is_none() {
-            watch.seen = now;
             self.set(model, version, State::Start, None, None);
             let text =
                 format!("{model} version {version}: waiting until it is complete ({reason})");
@@ -225,6 +239,7 @@ impl Decider {
         self.complain(model, Some(version), text);
     }
 
+    /// Files that have not changed for so long lie still.
     fn quiet_time(&self) -> Duration {
         self.options.poll.map_or(Duration::ZERO, |poll| poll * 2)
     }
@@ -275,199 +290,5 @@ impl Decider {
             }
         });
         self.configs = models;
-    }
-
-    /// Looks at all folders and does what follows.
-    fn look(&mut self) {
-        for config in self.configs.clone() {
-            self.look_at(&config);
-        }
-        let names: Vec<String> = self.registry.read(|models| models.keys().cloned().collect());
-        for name in names {
-            if self.configs.iter().all(|config| config.name != name) {
-                self.unload_all_but(&name, &[]);
-                self.registry.change(|models| {
-                    let over = |v: &Version| matches!(v.state, State::Start | State::End);
-                    if models.get(&name).is_some_and(|m| m.versions.values().all(over)) {
-                        models.remove(&name);
-                    }
-                });
-            }
-        }
-    }
-
-    fn look_at(&mut self, config: &ModelConfig) {
-        let name = &config.name;
-        let folders = match versions(&config.base_path) {
-            Ok(folders) => folders,
-            Err(error) => {
-                let path = config.base_path.display();
-                let text = format!("{name}: cannot read {path}: {error}; what is served stays");
-                return self.complain(name, None, text);
-            }
-        };
-        self.complaints.remove(&(name.clone(), None));
-        let mut wanted = vec![];
-        for (&version, folder) in folders.iter().rev() {
-            match &config.policy {
-                Policy::Latest(count) if wanted.len() >= *count => break,
-                Policy::Specific(versions) if !versions.contains(&version) => continue,
-                _ => {}
-            }
-            let state = self
-                .registry
-                .read(|models| models.get(name)?.versions.get(&version).map(|v| v.state));
-            let counts = match state {
-                Some(State::Available | State::Loading) => true,
-                Some(State::Unloading) => false,
-                None | Some(State::Start | State::End) => self.offer(name, version, folder),
-            };
-            if counts {
-                wanted.push(version);
-            }
-        }
-        let available = self.registry.read(|models| {
-            models.get(name).is_some_and(|m| wanted.iter().all(|v| m.is_available(*v)))
-        });
-        if folders.is_empty() || (!wanted.is_empty() && available) {
-            self.unload_all_but(name, &wanted);
-        }
-        self.forget_ended(name, &folders);
-        self.set_labels(config);
-    }
-
-    /// Whether the version is complete and may be tried; then it is, where threads are free.
-    fn offer(&mut self, model: &str, version: u64, folder: &Path) -> bool {
-        let quiet = self.quiet_time();
-        let print = match fingerprint(folder) {
-            Ok(print) => print,
-            Err(error) => {
-                let reason = format!("cannot read {}: {error}", folder.display());
-                let failure = Failure::new(Code::Unavailable, reason.clone());
-                self.set(model, version, State::Start, Some(failure), None);
-                self.complain(model, Some(version), format!("{model} version {version}: {reason}"));
-                return false;
-            }
-        };
-        let watch = self.watches.entry((model.to_string(), version)).or_default();
-        let still = watch.seen.replace(print) == Some(print) || print.is_older_than(quiet);
-        let retry = match &watch.broken {
-            Some(broken) if broken.seen == Some(print) => Instant::now() >= broken.next,
-            Some(_) => still,
-            None => true,
-        };
-        if !retry {
-            return false;
-        }
-        let again = watch.broken.is_some();
-        if !still && self.options.poll.is_some() && !holds_record(folder) {
-            self.set(model, version, State::Start, None, None);
-            return false;
-        }
-        if self.loads < MOST_LOADS {
-            self.loads += 1;
-            if !again {
-                self.set(model, version, State::Loading, None, None);
-            }
-            self.load(model, version, folder);
-        }
-        true
-    }
-
-    fn load(&self, model: &str, version: u64, folder: &Path) {
-        let (model, folder) = (model.to_string(), folder.to_path_buf());
-        let (events, queue) = (self.events.clone(), self.options.queue.clone());
-        let name = model.clone();
-        let work = move || {
-            let start = Instant::now();
-            let result = servable::load(&model, version, &folder, &queue).map(Box::new);
-            let seconds = start.elapsed().as_secs_f64();
-            let _ = events.send(Event::Loaded { model, version, result, seconds });
-        };
-        if let Err(error) = thread::Builder::new().name("load".into()).spawn(work) {
-            let result = Err(anyhow::Error::new(error).context("cannot start a thread"));
-            let event = Event::Loaded { model: name, version, result, seconds: 0.0 };
-            let _ = self.events.send(event);
-        }
-    }
-
-    fn unload_all_but(&mut self, model: &str, wanted: &[u64]) {
-        let old = self.registry.change(|models| {
-            let Some(model) = models.get_mut(model) else { return vec![] };
-            let old = model.versions.iter_mut().filter(|(number, version)| {
-                version.state == State::Available && !wanted.contains(number)
-            });
-            old.map(|(number, version)| {
-                version.state = State::Unloading;
-                (*number, version.servable.take())
-            })
-            .collect()
-        });
-        for (version, servable) in old {
-            let (model, events) = (model.to_string(), self.events.clone());
-            let drain = move || {
-                if let Some(servable) = servable {
-                    drain(servable);
-                }
-                mmap::return_freed_memory();
-                let _ = events.send(Event::Unloaded { model, version });
-            };
-            let thread = thread::Builder::new().name("drain".into());
-            if thread.spawn(drain).is_err() {
-                self.say("cannot start a thread: a version is dropped without draining");
-            }
-        }
-    }
-
-    /// Versions that are neither there nor served leave the status, but for the last ones that ended well.
-    fn forget_ended(&mut self, model: &str, folders: &BTreeMap<u64, PathBuf>) {
-        let gone: Vec<u64> = self.registry.change(|models| {
-            let Some(model) = models.get_mut(model) else { return vec![] };
-            let idle = |v: &Version| matches!(v.state, State::Start | State::End);
-            let all = model.versions.iter();
-            let mut gone: Vec<u64> = all
-                .clone()
-                .filter(|(n, v)| idle(v) && !folders.contains_key(n))
-                .filter(|(_, v)| v.failure.is_some() || v.state == State::Start)
-                .map(|(n, _)| *n)
-                .collect();
-            let ended = all.filter(|(_, v)| v.state == State::End && v.failure.is_none());
-            let ended: Vec<u64> = ended.map(|(n, _)| *n).collect();
-            let most = ended.len().saturating_sub(MOST_ENDED);
-            gone.extend(ended.into_iter().take(most));
-            gone.iter().for_each(|n| drop(model.versions.remove(n)));
-            gone
-        });
-        for version in gone {
-            self.watches.remove(&(model.to_string(), version));
-            self.complaints.remove(&(model.to_string(), Some(version)));
-        }
-        self.watches.retain(|(name, version), _| name != model || folders.contains_key(version));
-    }
-
-    /// A label moves to its version when that is available.
-    fn set_labels(&self, config: &ModelConfig) {
-        let always = self.options.labels_of_unavailable;
-        self.registry.change(|models| {
-            let Some(model) = models.get_mut(&config.name) else { return };
-            model.labels.retain(|label, _| config.labels.contains_key(label));
-            for (label, version) in &config.labels {
-                if always || model.is_available(*version) {
-                    model.labels.insert(label.clone(), *version);
-                }
-            }
-        });
-    }
-}
-
-/// Waits until the last request that has it is answered, then ends its threads.
-fn drain(mut servable: Arc<Servable>) {
-    const PAUSE: Duration = Duration::from_millis(2);
-    loop {
-        match Arc::try_unwrap(servable) {
-            Ok(servable) => return servable.end(),
-            Err(still_used) => servable = still_used,
-        }
-        thread::sleep(PAUSE);
     }
 }

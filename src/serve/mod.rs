@@ -6,8 +6,10 @@
 
 mod clock;
 pub mod config;
+mod examples;
 pub mod failure;
 mod folder;
+mod grpc;
 mod http;
 mod json;
 mod lifecycle;
@@ -45,6 +47,8 @@ pub struct ServeOptions {
     pub source: Source,
     pub host: String,
     /// 0: any free one.
+    pub grpc_port: u16,
+    /// 0: any free one.
     pub rest_port: u16,
     /// Threads that run each version.
     pub threads: usize,
@@ -70,6 +74,7 @@ pub struct ServeOptions {
 pub(crate) struct Server {
     options: ServeOptions,
     registry: Arc<Registry>,
+    lifecycle: Lifecycle,
     metrics: Arc<Metrics>,
     journal: Journal,
     draining: AtomicBool,
@@ -98,13 +103,15 @@ pub fn serve(options: ServeOptions, journal: Journal) -> Result<()> {
     served
 }
 
+async fn bind(host: &str, port: u16) -> Result<TcpListener> {
+    let listener = TcpListener::bind((host, port)).await;
+    listener.with_context(|| format!("cannot listen on {host}:{port}"))
+}
+
 async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let (registry, metrics) = (Arc::<Registry>::default(), Arc::<Metrics>::default());
-    let address = (options.host.as_str(), options.rest_port);
-    let listener = TcpListener::bind(address);
-    let listener = listener
-        .await
-        .with_context(|| format!("cannot listen on {}:{}", options.host, options.rest_port))?;
+    let grpc_port = bind(&options.host, options.grpc_port).await?;
+    let rest_port = bind(&options.host, options.rest_port).await?;
     let mut end = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -124,15 +131,20 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
         metrics.clone(),
         journal.clone(),
     )?;
-    journal(&format!("REST: http://{}", listener.local_addr()?));
+    journal(&format!("gRPC: {}", grpc_port.local_addr()?));
+    journal(&format!("REST: http://{}", rest_port.local_addr()?));
     let limits = Arc::new(options.limits.clone());
     let grace = options.grace;
     let draining = AtomicBool::new(false);
-    let server = Arc::new(Server { options, registry, metrics, journal, draining });
+    let server = Arc::new(Server { options, registry, lifecycle, metrics, journal, draining });
     let (stop, stopped) = watch::channel(false);
     let own = server.clone();
+    let answer = move |call| grpc::answer(own.clone(), call);
+    let (own, told) = (server.metrics.clone(), stopped.clone());
+    tokio::spawn(grpc::transport::listen(grpc_port, limits.clone(), own, told, answer));
+    let own = server.clone();
     let answer = move |request, client: SocketAddr| rest::answer(own.clone(), request, client);
-    tokio::spawn(http::listen(listener, limits, server.metrics.clone(), stopped, answer));
+    tokio::spawn(http::listen(rest_port, limits, server.metrics.clone(), stopped, answer));
     loop {
         let what = poll_fn(|context| {
             if hang_up.poll_recv(context).is_ready() {
@@ -142,7 +154,7 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
             if ends { Poll::Ready("end") } else { Poll::Pending }
         });
         match pin!(what).await {
-            "reload" => lifecycle.reload(),
+            "reload" => server.lifecycle.reload(),
             _ => break,
         }
     }

@@ -1,6 +1,6 @@
 //! One loaded version: its plan, what it takes and gives, and the queue that runs it.
 
-use super::failure::{Answer, Failure};
+use super::failure::{Answer, Code, Failure};
 use super::queue::{Queue, QueueOptions};
 use crate::compare::example_inputs;
 use crate::graph::{Dim, ElementType, shape_text};
@@ -9,17 +9,35 @@ use crate::runtime::{Plan, Port, Tensor};
 use crate::tract::guard::{Allowance, with_allowance};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The signature that every model has.
 pub const DEFAULT_SIGNATURE: &str = "serving_default";
+
+/// What a model is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Predict,
+    Classify,
+    Regress,
+}
+
+impl Method {
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Predict => "predict",
+            Method::Classify => "classify",
+            Method::Regress => "regress",
+        }
+    }
+}
 
 /// A version that is ready to answer.
 #[derive(Debug)]
 pub struct Servable {
     pub version: u64,
     /// Names of the classes, where the model says them.
-    pub labels: Vec<String>,
+    labels: Vec<String>,
     plan: Plan,
     rows: Rows,
     queue: Queue,
@@ -207,6 +225,27 @@ impl Servable {
             Rows::Any if rows == 0 => Err(Failure::invalid("the request has no rows")),
             _ => Ok(rows),
         }
+    }
+
+    /// Runs the model on `tensors`, in the order of its inputs; dropped, the run is not made.
+    ///
+    /// # Errors
+    /// The tensors do not fit, the queue is full, the time is over, or the run failed.
+    pub async fn answer(&self, tensors: Vec<Tensor>, deadline: Instant) -> Answer<Vec<Tensor>> {
+        let rows = self.check(&tensors)?;
+        let reply = self.queue.submit(tensors, rows, deadline)?;
+        match tokio::time::timeout_at(deadline.into(), reply).await {
+            Ok(Ok(outputs)) => outputs,
+            Ok(Err(_)) => Err(Failure::new(Code::Internal, "the model's thread ended")),
+            Err(_) => {
+                Err(Failure::new(Code::DeadlineExceeded, "the request did not end in its time"))
+            }
+        }
+    }
+
+    /// The name of a class, its number where the model says none.
+    pub fn class_name(&self, class: usize) -> String {
+        self.labels.get(class).cloned().unwrap_or_else(|| class.to_string())
     }
 
     /// Ends the threads once the queue is empty. Nobody else holds this version any more.

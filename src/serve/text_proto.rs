@@ -311,6 +311,18 @@ mod tests {
     }
 
     #[test]
+    fn no_bytes_panic() {
+        let seed = "a: \"é\\n\" b { c: [1, 'x' 'y'] } # d\n e < f: -0x1 >;";
+        for (at, _) in seed.char_indices() {
+            let _ = Message::parse(&seed[..at]);
+            for c in "\0\"'#{}<>[]:,;\\\n-ax1é".chars() {
+                let rest = seed[at..].chars().next().map_or("", |old| &seed[at + old.len_utf8()..]);
+                let _ = Message::parse(&format!("{}{c}{rest}", &seed[..at]));
+            }
+        }
+    }
+
+    #[test]
     fn says_what_a_field_should_be() {
         let message = Message::parse("a: 1\nb: \"x\"\nc {}").unwrap();
         let text = |error: anyhow::Error| format!("{error:#}");

@@ -5,6 +5,7 @@
 
 import gzip
 import json
+import os
 import re
 import signal
 import subprocess
@@ -18,16 +19,20 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import tensorflow_peer
 from report import Report, at_most, equal
 
-FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+HERE = Path(__file__).resolve().parent
+FIXTURES = HERE.parents[1] / "fixtures"
 
 
 class Server:
     def __init__(self, mlctl, *arguments):
-        command = [mlctl, "serve", *map(str, arguments), "--rest_api_port=0", "--file_system_poll_wait_seconds=0.2"]
+        command = [mlctl, "serve", *map(str, arguments), "--port=0", "--rest_api_port=0", "--file_system_poll_wait_seconds=0.2"]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
+            if found := re.match(r"gRPC: (\S+)", line):
+                self.grpc = found[1]
             if found := re.match(r"REST: (http://\S+)", line):
                 self.url = found[1]
                 break
@@ -147,11 +152,78 @@ def check_trained(report, mlctl, folder):
             report.check(f"{what}: labels", lambda: [label for label, _ in results[0]], equal(list("0123456789")))
 
 
+SERVING_API = "tensorflow-serving-api==2.21.0"
+
+
+def serving_api():
+    """TensorFlow's interpreter, and a folder with its serving API: generated stubs, made on first use."""
+    python = Path(tensorflow_peer.python())
+    folder = python.parents[1] / SERVING_API
+    if not folder.is_dir():
+        command = [python, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, SERVING_API]
+        subprocess.run(command, check=True)
+    return python, folder
+
+
+def check_grpc(report, mlctl, folder):
+    try:
+        python, api = serving_api()
+    except tensorflow_peer.NoTensorflow as error:
+        print(f"not checked: gRPC through TensorFlow's stubs: {error}")
+        return
+    base = folder / "my_mnist_model"
+    session = onnxruntime.InferenceSession(base / "0001" / "model.onnx")
+    digits = np.random.default_rng(3).random((7, 28, 28, 1), np.float32)
+    expected = session.run(None, {"input": digits})[0]
+    arrays = folder / "arrays.npz"
+    np.savez(arrays, digits=digits, expected=expected)
+    with Server(mlctl, "--model_name=digits", f"--model_base_path={base}") as server:
+        command = [python, HERE / "serving_api_process.py", server.grpc, arrays, "digits", base]
+        environment = os.environ | {"PYTHONPATH": str(api), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+        if done.returncode != 0:
+            raise RuntimeError(f"the client exits {done.returncode}: {done.stderr[-2000:]}")
+        told = json.loads(done.stdout.splitlines()[-1])
+    expectations = {
+        "Predict, spec": equal(["digits", 1, "serving_default"]),
+        "Classify, labels": equal(list("0123456789")),
+        "Regress of a classifier": equal(
+            "INVALID_ARGUMENT: Expected regression signature method_name to be tensorflow/serving/regress. Was: "
+            "tensorflow/serving/predict"
+        ),
+        "GetModelMetadata": equal([1, [-1, 28, 28, 1]]),
+        "GetModelStatus": equal([[1, "AVAILABLE", 0]]),
+        "no such model": equal("NOT_FOUND: Servable not found for request: Latest(none)"),
+        "no such version": equal("NOT_FOUND: Servable not found for request: Specific(digits, 7)"),
+        "no such label": equal("INVALID_ARGUMENT: Unrecognized servable version label: L"),
+        "no such signature": equal('FAILED_PRECONDITION: Serving signature key "X" not found.'),
+        "no model": equal("INVALID_ARGUMENT: Missing ModelSpec"),
+        "no inputs": equal(
+            "INVALID_ARGUMENT: input size does not match signature: 0!=1 len({}) != len({input}). Sent extra: {}. "
+            "Missing but required: {input}."
+        ),
+        "wrong type": equal("INVALID_ARGUMENT: input 'input' is expected to be float but int64 is provided"),
+        "wrong shape": equal("INVALID_ARGUMENT: input 'input' takes shape [N, 28, 28, 1], got [7, 5, 28, 1]"),
+        "lying sizes": equal(
+            "INVALID_ARGUMENT: Tensor 'input': tensor_content has 21952 bytes, the shape [1099511627776, 28, 28, 1] "
+            "needs 3448068464705536"
+        ),
+        "no time": equal("DEADLINE_EXCEEDED"),
+        "no such method": equal("UNIMPLEMENTED: unknown method /tensorflow.serving.PredictionService/Nothing"),
+        "no message": equal("INTERNAL"),
+        "health": equal("0801"),
+        "HandleReloadConfigRequest": equal(0),
+    }
+    for name, found in told.items():
+        report.check(f"gRPC, {name}", lambda: found, expectations.get(name, at_most(1e-5)))
+
+
 def main():
     mlctl, report = Path(sys.argv[1]).resolve(), Report("serve")
     with tempfile.TemporaryDirectory() as folder:
         check_nets(report, mlctl, Path(folder))
         check_trained(report, mlctl, Path(folder))
+        check_grpc(report, mlctl, Path(folder))
     return report.finish()
 
 

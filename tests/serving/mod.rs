@@ -16,6 +16,7 @@ const MOST_TIME: Duration = Duration::from_secs(30);
 pub struct Server {
     child: Child,
     pub address: String,
+    pub grpc: String,
     log: Arc<Mutex<String>>,
 }
 
@@ -25,7 +26,7 @@ impl Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mlctl"))
             .arg("serve")
             .args(arguments)
-            .args(["--rest_api_port=0", "--file_system_poll_wait_seconds=0.1"])
+            .args(["--port=0", "--rest_api_port=0", "--file_system_poll_wait_seconds=0.1"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -33,11 +34,14 @@ impl Server {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
-        let mut address = None;
+        let (mut address, mut grpc) = (None, String::new());
         while address.is_none() {
             let mut line = String::new();
             assert!(lines.read_line(&mut line).unwrap() > 0, "it ended: {}", log.lock().unwrap());
             address = line.trim().strip_prefix("REST: http://").map(str::to_string);
+            if let Some(address) = line.trim().strip_prefix("gRPC: ") {
+                grpc = address.to_string();
+            }
             log.lock().unwrap().push_str(&line);
         }
         let rest = log.clone();
@@ -48,7 +52,7 @@ impl Server {
                 line.clear();
             }
         });
-        Server { child, address: address.unwrap(), log }
+        Server { child, address: address.unwrap(), grpc, log }
     }
 
     pub fn log(&self) -> String {

@@ -191,8 +191,7 @@ async fn read_body(
             Ok(Ok(0)) => return Ok(Err(None)),
             Ok(Ok(read)) => pace.add(read),
             Ok(Err(error)) => return Err(error),
-            Err(_) if pace.is_slow() => return Ok(Err(Some(Refusal::TooSlow))),
-            Err(_) => pace = Pace::new(limits),
+            Err(_) => return Ok(Err(Some(Refusal::TooSlow))),
         }
     }
 }
@@ -221,10 +220,6 @@ impl Pace {
             self.end = tokio::time::Instant::now() + self.stretch;
             self.read = 0;
         }
-    }
-
-    fn is_slow(&self) -> bool {
-        self.read < Pace::LEAST
     }
 }
 

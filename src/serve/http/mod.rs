@@ -3,6 +3,8 @@
 mod connection;
 mod request;
 
+pub use connection::race;
+
 use super::failure::Failure;
 use super::metrics::Metrics;
 use bytes::Bytes;
@@ -172,10 +174,10 @@ pub async fn listen<F>(
 }
 
 /// A connection in the count of those that are open.
-struct Open(Arc<Metrics>);
+pub struct Open(Arc<Metrics>);
 
 impl Open {
-    fn new(metrics: Arc<Metrics>) -> Open {
+    pub fn new(metrics: Arc<Metrics>) -> Open {
         metrics.connections.fetch_add(1, Relaxed);
         Open(metrics)
     }

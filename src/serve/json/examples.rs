@@ -1,13 +1,9 @@
-//! `classify`'s and `regress`' body → input tensors: a feature of each example is what the input of that name takes.
+//! `classify`'s and `regress`' body → the features of each example.
 
 use super::scan::{Fault, Number, Scan, Scanner};
 use super::tensors::{read_body, shortened};
-use crate::graph::Dim;
-use crate::runtime::{Port, Tensor};
-use crate::serve::failure::{Answer, Failure};
-use std::collections::BTreeMap;
-
-type Features = BTreeMap<String, Vec<f64>>;
+use crate::serve::examples::Features;
+use crate::serve::failure::Answer;
 
 /// What a body asks for.
 #[derive(Debug, PartialEq)]
@@ -124,58 +120,12 @@ fn kind(first: u8) -> &'static str {
     }
 }
 
-/// The tensors of a model with these inputs, a row for each example.
-///
-/// # Errors
-/// A feature is missing, or has another number of values than a row of its input.
-pub fn tensors_of(examples: &[Features], ports: &[Port]) -> Answer<Vec<Tensor>> {
-    ports.iter().map(|port| tensor_of(examples, port)).collect()
-}
-
-fn tensor_of(examples: &[Features], port: &Port) -> Answer<Tensor> {
-    let name = &port.name;
-    let mut values: Vec<f64> = vec![];
-    for example in examples {
-        let Some(own) = example.get(name) else {
-            return Err(Failure::invalid(format!(
-                "Name: <unknown>, Feature: {name} (data type: float) is required but could not be found."
-            )));
-        };
-        values.extend(own);
-    }
-    let inner = port.shape.get(1..).unwrap_or_default();
-    let mut shape = vec![examples.len()];
-    let open = inner.iter().filter(|d| d.known().is_none()).count();
-    let known: usize = inner.iter().filter_map(Dim::known).product();
-    let size = values.len() / examples.len().max(1);
-    for dim in inner {
-        shape.push(dim.known().unwrap_or(if open == 1 && known > 0 { size / known } else { 1 }));
-    }
-    let expected: usize = shape[1..].iter().product();
-    if let Some((row, own)) = examples
-        .iter()
-        .enumerate()
-        .find_map(|(row, e)| e.get(name).filter(|v| v.len() != expected).map(|v| (row, v)))
-    {
-        return Err(Failure::invalid(format!(
-            "Name: <unknown>, Key: {name}, Index: {row}. Number of values != expected. Values size: {} but \
-             output shape: [{}]",
-            own.len(),
-            shape[1..].iter().map(usize::to_string).collect::<Vec<_>>().join(",")
-        )));
-    }
-    let whole = || -> anyhow::Result<Tensor> {
-        let wanted = crate::ops::datum_type(port.element)?;
-        let tensor = Tensor::from_shape(&shape, &values)?;
-        Ok(tensor.cast_to_dt(wanted)?.into_owned())
-    };
-    whole().map_err(|e| Failure::invalid(format!("input '{name}': {e:#}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::ElementType;
+    use crate::graph::{Dim, ElementType};
+    use crate::runtime::Port;
+    use crate::serve::examples::tensors_of;
 
     fn port(shape: &[usize]) -> Port {
         let inner = shape.iter().map(|&n| Dim::Known(n));

@@ -1,16 +1,16 @@
 //! `predict`, `classify` and `regress`.
 
 use super::aside;
-use super::route::Method;
-use crate::runtime::{Tensor, to_f32};
+use crate::runtime::Tensor;
 use crate::serve::Server;
-use crate::serve::failure::{Answer, Code, Failure};
-use crate::serve::json::examples::{read_examples, tensors_of};
+use crate::serve::examples::{output_of, scores, tensors_of};
+use crate::serve::failure::{Answer, Failure};
+use crate::serve::json::examples::read_examples;
 use crate::serve::json::tensors::{Form, read_predict};
 use crate::serve::json::write::{write_columns, write_f32, write_rows, write_string};
 use crate::serve::metrics::Kind;
 use crate::serve::registry::Wanted;
-use crate::serve::servable::Servable;
+use crate::serve::servable::{Method, Servable};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,17 +49,8 @@ pub async fn infer(
         }
         false => read(&servable, method, &body)?,
     };
-    let rows = servable.check(&read.tensors)?;
     let deadline = ask.came + server.options.timeout;
-    let reply = servable.queue().submit(read.tensors, rows, deadline)?;
-    let outputs = match tokio::time::timeout_at(deadline.into(), reply).await {
-        Ok(Ok(outputs)) => outputs?,
-        Ok(Err(_)) => return Err(Failure::new(Code::Internal, "the model's thread ended")),
-        Err(_) => {
-            let message = "the request did not end in time (--rest_api_timeout_in_ms)";
-            return Err(Failure::new(Code::DeadlineExceeded, message));
-        }
-    };
+    let outputs = servable.answer(read.tensors, deadline).await?;
     let size: usize = outputs.iter().map(Tensor::len).sum();
     let form = read.form;
     match size > LARGE / 8 {
@@ -83,27 +74,8 @@ fn read(servable: &Servable, method: Method, body: &[u8]) -> Answer<Given> {
     }
     let read = read_examples(body)?;
     servable.check_signature(read.signature.as_deref())?;
-    scores_of(servable, method)?;
+    output_of(servable, method)?;
     Ok(Given { form: Form::Rows, tensors: tensors_of(&read.examples, servable.inputs())? })
-}
-
-/// The output that `classify` or `regress` answers with: one row of classes, or one value, for each example.
-fn scores_of(servable: &Servable, method: Method) -> Answer<usize> {
-    let fits = |rank: usize, last: Option<usize>| match method {
-        Method::Regress => rank == 1 || (rank == 2 && last == Some(1)),
-        _ => rank == 2,
-    };
-    let mut outputs = servable.outputs().iter();
-    let found = outputs.position(|port| {
-        port.has_reals() && fits(port.shape.len(), port.shape.last().and_then(|d| d.known()))
-    });
-    found.ok_or_else(|| {
-        let kind = if method == Method::Regress { "regression" } else { "classification" };
-        Failure::invalid(format!(
-            "Expected {kind} signature method_name to be tensorflow/serving/{}. Was: tensorflow/serving/predict",
-            method.name()
-        ))
-    })
 }
 
 fn write(servable: &Servable, method: Method, form: Form, outputs: Vec<Tensor>) -> Answer<Vec<u8>> {
@@ -115,28 +87,20 @@ fn write(servable: &Servable, method: Method, form: Form, outputs: Vec<Tensor>) 
             Form::Columns => write_columns(&named),
         };
     }
-    let at = scores_of(servable, method)?;
-    let broken = |e: anyhow::Error| Failure::new(Code::Internal, format!("{e:#}"));
-    let scores = servable.outputs()[at].reals(&outputs[at]).map_err(broken)?;
-    let rows = scores.shape().first().copied().unwrap_or(0);
-    let values = to_f32(&scores).map_err(broken)?;
-    let classes = values.len() / rows.max(1);
+    let scores = scores(servable, output_of(servable, method)?, &outputs)?;
     let mut out = b"{\"results\": [".to_vec();
-    for row in 0..rows {
+    for (row, scores) in scores.rows().enumerate() {
         if row > 0 {
             out.extend_from_slice(b", ");
         }
         if method == Method::Regress {
-            write_f32(&mut out, values[row]);
+            write_f32(&mut out, scores[0]);
             continue;
         }
         out.push(b'[');
-        for (class, &score) in values[row * classes..(row + 1) * classes].iter().enumerate() {
+        for (class, &score) in scores.iter().enumerate() {
             out.extend_from_slice(if class == 0 { b"[" } else { b", [" });
-            match servable.labels.get(class) {
-                Some(label) => write_string(&mut out, label),
-                None => write_string(&mut out, &class.to_string()),
-            }
+            write_string(&mut out, &servable.class_name(class));
             out.extend_from_slice(b", ");
             write_f32(&mut out, score);
             out.push(b']');

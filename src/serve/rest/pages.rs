@@ -1,6 +1,7 @@
 //! What a model is and how it does: status, metadata, the list of models.
 
-use crate::graph::ElementType;
+use crate::format::tensorflow::DataType;
+use crate::ops::data_type;
 use crate::runtime::Port;
 use crate::serve::Server;
 use crate::serve::failure::{Answer, Code};
@@ -77,26 +78,8 @@ fn tensor_info(port: &Port) -> Value {
         json!({"size": size, "name": ""})
     });
     json!({
-        "dtype": data_type(port.element),
+        "dtype": data_type(port.element).map_or("DT_INVALID", DataType::name),
         "tensor_shape": {"dim": dims.collect::<Vec<_>>(), "unknown_rank": false},
         "name": port.name,
     })
-}
-
-/// TensorFlow's name of a type.
-fn data_type(element: ElementType) -> &'static str {
-    match element {
-        ElementType::F32 => "DT_FLOAT",
-        ElementType::F16 => "DT_HALF",
-        ElementType::I4 => "DT_INT4",
-        ElementType::I8 => "DT_INT8",
-        ElementType::U8 => "DT_UINT8",
-        ElementType::I16 => "DT_INT16",
-        ElementType::U16 => "DT_UINT16",
-        ElementType::I32 => "DT_INT32",
-        ElementType::U32 => "DT_UINT32",
-        ElementType::I64 => "DT_INT64",
-        ElementType::Bool => "DT_BOOL",
-        ElementType::String => "DT_STRING",
-    }
 }

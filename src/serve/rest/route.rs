@@ -3,23 +3,7 @@
 
 use crate::serve::failure::{Answer, Failure};
 use crate::serve::registry::Wanted;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    Predict,
-    Classify,
-    Regress,
-}
-
-impl Method {
-    pub fn name(self) -> &'static str {
-        match self {
-            Method::Predict => "predict",
-            Method::Classify => "classify",
-            Method::Regress => "regress",
-        }
-    }
-}
+use crate::serve::servable::Method;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {

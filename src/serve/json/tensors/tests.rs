@@ -186,3 +186,22 @@ fn errors_are_tensorflow_serving_s() {
     let deep = format!("{{\"instances\": {}", "[".repeat(100_000));
     check(&one(), &deep, "JSON Parse error: Nested too deep. at offset: 115");
 }
+
+#[test]
+fn no_bytes_panic() {
+    let seeds = [
+        r#"{"instances": [{"x": [1.5, -2e1], "n": 3}, {"n": 4, "x": [0, NaN]}], "signature_name": "\u00e9"}"#,
+        r#"{"inputs": {"x": [[1], [2]], "n": [3]}, "z": null}"#,
+    ];
+    for seed in seeds {
+        for at in 0..seed.len() {
+            let _ = read_predict(&seed.as_bytes()[..at], &two());
+            for byte in b"\0\"[]{}:,-0.eNtnI\\\xff" {
+                let mut changed = seed.as_bytes().to_vec();
+                changed[at] = *byte;
+                let _ = read_predict(&changed, &two());
+                let _ = read_predict(&changed, &one());
+            }
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! TensorFlow Serving's gRPC API: PredictionService, ModelService, and gRPC's health service.
+
+mod messages;
+mod tensors;
+pub mod transport;
+
+use super::Server;
+use super::config::{ModelConfig, Policy};
+use super::examples::{self, Scores, tensors_of};
+use super::failure::{Answer, Code, Failure};
+use super::metrics::Kind;
+use super::registry::{State, Wanted};
+use super::servable::{DEFAULT_SIGNATURE, Method, Servable};
+use crate::format::tensorflow::{Signature, TensorInfo};
+use crate::ops::data_type;
+use crate::runtime::{Port, Tensor};
+use messages::*;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use transport::Call;
+
+const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
+const MODEL: &str = "/tensorflow.serving.ModelService/";
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// Other messages than tensors may have so many bytes: in memory they are many times as large.
+const MOST_SMALL: usize = 16 << 20;
+
+/// Answers one call.
+pub async fn answer(server: Arc<Server>, call: Call) -> Answer<Vec<u8>> {
+    let (came, received, path) = (call.came, call.message.len(), call.path.clone());
+    let mut kind = None;
+    let answered = handle(&server, call, &mut kind).await;
+    let code = answered.as_ref().map_or_else(|failure| failure.code, |_| Code::Ok);
+    let time = came.elapsed();
+    if server.options.access_log {
+        server.log_access(&serde_json::json!({
+            "time": super::clock::now(),
+            "method": "gRPC",
+            "path": path,
+            "code": code.name(),
+            "model": kind.as_ref().map(|kind| &kind.model),
+            "version": kind.as_ref().and_then(|kind: &Kind| kind.version),
+            "bytes_in": received,
+            "bytes_out": answered.as_ref().map_or(0, Vec::len),
+            "ms": time.as_secs_f64() * 1e3,
+        }));
+    }
+    if let Some(kind) = kind {
+        server.metrics.add_request(kind, code, time);
+    }
+    answered
+}
+
+async fn handle(server: &Arc<Server>, call: Call, kind: &mut Option<Kind>) -> Answer<Vec<u8>> {
+    let unknown = || Failure::new(Code::Unimplemented, format!("unknown method {}", call.path));
+    let deadline = call.came + call.time.unwrap_or(server.options.timeout);
+    if let Some(method) = call.path.strip_prefix(PREDICTION) {
+        return match method {
+            "Predict" => predict(server, &call, deadline, kind).await,
+            "Classify" => classify(server, small(&call)?, deadline, kind).await,
+            "Regress" => regress(server, small(&call)?, deadline, kind).await,
+            "MultiInference" => multi_inference(server, small(&call)?, deadline, kind).await,
+            "GetModelMetadata" => metadata(server, &small(&call)?),
+            _ => Err(unknown()),
+        };
+    }
+    match (call.path.strip_prefix(MODEL), call.path.strip_prefix(HEALTH)) {
+        (Some("GetModelStatus"), _) => status(server, &small(&call)?),
+        (Some("HandleReloadConfigRequest"), _) => reload(server, small(&call)?, deadline).await,
+        (_, Some("Check")) => health(server, &small(&call)?),
+        _ => Err(unknown()),
+    }
+}
+
+fn small<M: Message + Default>(call: &Call) -> Answer<M> {
+    if call.message.len() > MOST_SMALL {
+        let message = format!("Received message larger than max ({MOST_SMALL})");
+        return Err(Failure::new(Code::ResourceExhausted, message));
+    }
+    decoded(call)
+}
+
+fn decoded<M: Message + Default>(call: &Call) -> Answer<M> {
+    let broken = |e| Failure::new(Code::Internal, format!("the message cannot be parsed: {e}"));
+    M::decode(call.message.clone()).map_err(broken)
+}
+
+/// The model and version that a spec asks for.
+fn wanted(spec: &ModelSpec) -> Answer<Wanted> {
+    Ok(match &spec.version_choice {
+        None => Wanted::Latest,
+        Some(VersionChoice::Label(label)) => Wanted::Label(label.clone()),
+        Some(VersionChoice::Version(version)) => {
+            let number = u64::try_from(version.value);
+            Wanted::Version(number.map_err(|_| Failure::invalid("the version is negative"))?)
+        }
+    })
+}
+
+fn spec_of(spec: Option<&ModelSpec>) -> Answer<&ModelSpec> {
+    spec.ok_or_else(|| Failure::invalid("Missing ModelSpec"))
+}
+
+fn find(
+    server: &Server,
+    spec: &ModelSpec,
+    api: &'static str,
+    kind: &mut Option<Kind>,
+) -> Answer<Arc<Servable>> {
+    let known = server.registry.read(|models| models.contains_key(&spec.name));
+    let model = if known { spec.name.clone() } else { String::new() };
+    let own = Kind { model, version: None, api, entrypoint: "GRPC" };
+    *kind = Some(own.clone());
+    let servable = server.registry.find(&spec.name, &wanted(spec)?)?;
+    *kind = Some(Kind { version: Some(servable.version), ..own });
+    if !matches!(spec.signature_name.as_str(), "" | DEFAULT_SIGNATURE) {
+        let message = format!("Serving signature key \"{}\" not found.", spec.signature_name);
+        return Err(Failure::new(Code::FailedPrecondition, message));
+    }
+    Ok(servable)
+}
+
+async fn predict(
+    server: &Arc<Server>,
+    call: &Call,
+    deadline: Instant,
+    kind: &mut Option<Kind>,
+) -> Answer<Vec<u8>> {
+    let request: PredictRequest = decoded(call)?;
+    let spec = spec_of(request.model_spec.as_ref())?;
+    let servable = find(server, spec, "predict", kind)?;
+    let tensors = inputs_of(&request, servable.inputs())?;
+    let chosen = chosen_outputs(&request.output_filter, servable.outputs())?;
+    let outputs = servable.answer(tensors, deadline).await?;
+    let mut protos = BTreeMap::new();
+    for (port, tensor) in servable.outputs().iter().zip(&outputs) {
+        if chosen.contains(port.name.as_str()) {
+            let proto = tensors::proto_of(tensor).map_err(internal)?;
+            protos.insert(port.name.clone(), proto);
+        }
+    }
+    let answered = ModelSpec::answered(&spec.name, servable.version, DEFAULT_SIGNATURE);
+    Ok(PredictResponse { outputs: protos, model_spec: Some(answered) }.encode_to_vec())
+}
+
+fn internal(error: anyhow::Error) -> Failure {
+    Failure::new(Code::Internal, format!("{error:#}"))
+}
+
+fn set_text<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    format!("{{{}}}", names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(","))
+}
+
+fn inputs_of(request: &PredictRequest, ports: &[Port]) -> Answer<Vec<Tensor>> {
+    let (sent, expected) =
+        (|| request.inputs.keys().map(String::as_str), || ports.iter().map(|p| p.name.as_str()));
+    if request.inputs.len() != ports.len() {
+        let extra = set_text(sent().filter(|name| expected().all(|other| other != *name)));
+        let missing = set_text(expected().filter(|name| !request.inputs.contains_key(*name)));
+        return Err(Failure::invalid(format!(
+            "input size does not match signature: {}!={} len({}) != len({}). Sent extra: {extra}. Missing but \
+             required: {missing}.",
+            request.inputs.len(),
+            ports.len(),
+            set_text(sent()),
+            set_text(expected())
+        )));
+    }
+    let unknown = sent().find(|name| expected().all(|other| other != *name));
+    if let Some(name) = unknown {
+        return Err(Failure::invalid(format!(
+            "input tensor alias not found in signature: {name}. Inputs expected to be in the set {}.",
+            set_text(expected())
+        )));
+    }
+    ports
+        .iter()
+        .map(|port| match request.inputs.get(&port.name) {
+            Some(proto) => tensors::tensor_of(proto, port),
+            None => Err(Failure::invalid(format!("Missing named input: {}", port.name))),
+        })
+        .collect()
+}
+
+fn chosen_outputs<'a>(filter: &[String], ports: &'a [Port]) -> Answer<BTreeSet<&'a str>> {
+    let all = || ports.iter().map(|port| port.name.as_str());
+    if filter.is_empty() {
+        return Ok(all().collect());
+    }
+    let find = |name: &String| {
+        all().find(|own| own == name).ok_or_else(|| {
+            Failure::invalid(format!(
+                "output tensor alias not found in signature: {name} Outputs expected to be in the set {}.",
+                set_text(all())
+            ))
+        })
+    };
+    filter.iter().map(find).collect()
+}
+
+/// The features of each example, with those of the context where it has none of its own.
+fn features_of(input: Option<&Input>) -> Answer<Vec<examples::Features>> {
+    let list = input.and_then(|i| i.example_list.as_ref().or(i.example_list_with_context.as_ref()));
+    let list = list.filter(|list| !list.examples.is_empty());
+    let list = list.ok_or_else(|| Failure::invalid("Input is empty."))?;
+    let read = |example: Option<&Example>| -> Answer<examples::Features> {
+        let features = example.iter().filter_map(|e| e.features.as_ref()).flat_map(|f| &f.feature);
+        features
+            .map(|(name, feature)| {
+                let values = match &feature.kind {
+                    None => vec![],
+                    Some(FeatureKind::Float(list)) => list.value.iter().map(|&v| v.into()).collect(),
+                    Some(FeatureKind::Int64(list)) => list.value.iter().map(|&v| v as f64).collect(),
+                    Some(FeatureKind::Bytes(_)) => {
+                        return Err(Failure::invalid(format!(
+                            "Data types don't match. Key: {name}, Data type: string but expected type: float"
+                        )));
+                    }
+                };
+                Ok((name.clone(), values))
+            })
+            .collect()
+    };
+    let context = read(list.context.as_ref())?;
+    list.examples
+        .iter()
+        .map(|example| {
+            let mut features = read(Some(example))?;
+            for (name, values) in &context {
+                features.entry(name.clone()).or_insert_with(|| values.clone());
+            }
+            Ok(features)
+        })
+        .collect()
+}
+
+async fn scores(
+    servable: &Servable,
+    method: Method,
+    input: Option<&Input>,
+    deadline: Instant,
+) -> Answer<Scores> {
+    let output = examples::output_of(servable, method)?;
+    let tensors = tensors_of(&features_of(input)?, servable.inputs())?;
+    let outputs = servable.answer(tensors, deadline).await?;
+    examples::scores(servable, output, &outputs)
+}
+
+fn classifications(servable: &Servable, scores: &Scores) -> ClassificationResult {
+    let row = |row: &[f32]| Classifications {
+        classes: row
+            .iter()
+            .enumerate()
+            .map(|(class, &score)| Class { label: servable.class_name(class), score })
+            .collect(),
+    };
+    ClassificationResult { classifications: scores.rows().map(row).collect() }
+}
+
+fn regressions(scores: &Scores) -> RegressionResult {
+    let values = scores.rows().flat_map(|row| row.first().copied());
+    RegressionResult { regressions: values.map(|value| Regression { value }).collect() }
+}
+
+async fn classify(
+    server: &Server,
+    request: ExamplesRequest,
+    deadline: Instant,
+    kind: &mut Option<Kind>,
+) -> Answer<Vec<u8>> {
+    let spec = spec_of(request.model_spec.as_ref())?;
+    let servable = find(server, spec, "classify", kind)?;
+    let scores = scores(&servable, Method::Classify, request.input.as_ref(), deadline).await?;
+    let answered = ModelSpec::answered(&spec.name, servable.version, DEFAULT_SIGNATURE);
+    let result = Some(classifications(&servable, &scores));
+    Ok(ClassificationResponse { result, model_spec: Some(answered) }.encode_to_vec())
+}
+
+async fn regress(
+    server: &Server,
+    request: ExamplesRequest,
+    deadline: Instant,
+    kind: &mut Option<Kind>,
+) -> Answer<Vec<u8>> {
+    let spec = spec_of(request.model_spec.as_ref())?;
+    let servable = find(server, spec, "regress", kind)?;
+    let scores = scores(&servable, Method::Regress, request.input.as_ref(), deadline).await?;
+    let answered = ModelSpec::answered(&spec.name, servable.version, DEFAULT_SIGNATURE);
+    let result = Some(regressions(&scores));
+    Ok(RegressionResponse { result, model_spec: Some(answered) }.encode_to_vec())
+}
+
+async fn multi_inference(
+    server: &Server,
+    request: MultiInferenceRequest,
+    deadline: Instant,
+    kind: &mut Option<Kind>,
+) -> Answer<Vec<u8>> {
+    const MOST_TASKS: usize = 64;
+    if request.tasks.is_empty() || request.tasks.len() > MOST_TASKS {
+        let message = format!("MultiInference takes 1 to {MOST_TASKS} tasks");
+        return Err(Failure::invalid(message));
+    }
+    let mut results = vec![];
+    for task in &request.tasks {
+        let spec = spec_of(task.model_spec.as_ref())?;
+        let servable = find(server, spec, "multi_inference", kind)?;
+        let method = match task.method_name.as_str() {
+            "tensorflow/serving/classify" => Method::Classify,
+            "tensorflow/serving/regress" => Method::Regress,
+            other => {
+                let message = format!("Unsupported signature method_name: {other}");
+                return Err(Failure::new(Code::Unimplemented, message));
+            }
+        };
+        let scores = scores(&servable, method, request.input.as_ref(), deadline).await?;
+        let result = match method {
+            Method::Regress => InferenceKind::Regression(regressions(&scores)),
+            _ => InferenceKind::Classification(classifications(&servable, &scores)),
+        };
+        let answered = ModelSpec::answered(&spec.name, servable.version, DEFAULT_SIGNATURE);
+        results.push(InferenceResult { model_spec: Some(answered), result: Some(result) });
+    }
+    Ok(MultiInferenceResponse { results }.encode_to_vec())
+}
+
+fn metadata(server: &Server, request: &GetModelMetadataRequest) -> Answer<Vec<u8>> {
+    const FIELD: &str = "signature_def";
+    let spec = spec_of(request.model_spec.as_ref())?;
+    if request.metadata_field.is_empty() {
+        return Err(Failure::invalid(
+            "GetModelMetadataRequest must specify at least one metadata_field",
+        ));
+    }
+    if let Some(other) = request.metadata_field.iter().find(|field| *field != FIELD) {
+        return Err(Failure::invalid(format!("Metadata field {other} is not supported")));
+    }
+    let servable = server.registry.find(&spec.name, &wanted(spec)?)?;
+    let ends = |ports: &[Port]| {
+        let info = |port: &Port| TensorInfo {
+            name: port.name.clone(),
+            dtype: data_type(port.element).map_or(0, |kind| kind as i32),
+            tensor_shape: Some(shape_of(port.shape.iter().map(crate::graph::Dim::known))),
+        };
+        ports.iter().map(|port| (port.name.clone(), info(port))).collect()
+    };
+    let signature = Signature {
+        inputs: ends(servable.inputs()),
+        outputs: ends(servable.outputs()),
+        method_name: "tensorflow/serving/predict".into(),
+    };
+    let map =
+        SignatureDefMap { signature_def: BTreeMap::from([(DEFAULT_SIGNATURE.into(), signature)]) };
+    let any = Any {
+        type_url: "type.googleapis.com/tensorflow.serving.SignatureDefMap".into(),
+        value: map.encode_to_vec().into(),
+    };
+    let model_spec = Some(ModelSpec::answered(&spec.name, servable.version, ""));
+    let metadata = BTreeMap::from([(FIELD.to_string(), any)]);
+    Ok(GetModelMetadataResponse { model_spec, metadata }.encode_to_vec())
+}
+
+fn status(server: &Server, request: &GetModelStatusRequest) -> Answer<Vec<u8>> {
+    let spec = spec_of(request.model_spec.as_ref())?;
+    let versions = server.registry.status(&spec.name, &wanted(spec)?)?;
+    let versions = versions.into_iter().map(|(number, version)| ModelVersionStatus {
+        version: number as i64,
+        state: match version.state {
+            State::Start => 10,
+            State::Loading => 20,
+            State::Available => 30,
+            State::Unloading => 40,
+            State::End => 50,
+        },
+        status: Some(version.failure.map_or_else(StatusProto::default, |f| StatusProto {
+            error_code: f.code as i32,
+            error_message: f.message,
+        })),
+    });
+    Ok(GetModelStatusResponse { model_version_status: versions.collect() }.encode_to_vec())
+}
+
+/// Takes the config and waits until each model answers.
+async fn reload(
+    server: &Server,
+    request: ReloadConfigRequest,
+    deadline: Instant,
+) -> Answer<Vec<u8>> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let config = request.config.and_then(|config| config.model_config_list);
+    let config = config.ok_or_else(|| Failure::invalid("Only model_config_list is supported"))?;
+    let models = config.config.iter().map(model_of).collect::<Answer<Vec<ModelConfig>>>()?;
+    let names: BTreeSet<&str> = models.iter().map(|model| model.name.as_str()).collect();
+    if names.len() != models.len() {
+        return Err(Failure::invalid("a model is there twice"));
+    }
+    server.lifecycle.configure(models.clone());
+    let ready =
+        || models.iter().all(|model| server.registry.find(&model.name, &Wanted::Latest).is_ok());
+    while !ready() {
+        if Instant::now() + PAUSE > deadline {
+            let message = "the models did not become available in time; they are loaded further";
+            return Err(Failure::new(Code::DeadlineExceeded, message));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(ReloadConfigResponse { status: Some(StatusProto::default()) }.encode_to_vec())
+}
+
+fn model_of(config: &ModelConfigProto) -> Answer<ModelConfig> {
+    if config.name.is_empty() || config.base_path.is_empty() {
+        return Err(Failure::invalid("a model needs name and base_path"));
+    }
+    let number = |n: i64| u64::try_from(n).map_err(|_| Failure::invalid("a version is negative"));
+    let mut model = ModelConfig::new(&config.name, Path::new(&config.base_path));
+    model.policy = match config.model_version_policy.as_ref().and_then(|p| p.choice.as_ref()) {
+        None => Policy::Latest(1),
+        Some(PolicyChoice::Latest(latest)) => Policy::Latest(latest.num_versions.max(1) as usize),
+        Some(PolicyChoice::All(_)) => Policy::All,
+        Some(PolicyChoice::Specific(specific)) => {
+            let versions = specific.versions.iter().map(|&n| number(n));
+            Policy::Specific(versions.collect::<Answer<_>>()?)
+        }
+    };
+    for (label, version) in &config.version_labels {
+        model.labels.insert(label.clone(), number(*version)?);
+    }
+    Ok(model)
+}
+
+fn health(server: &Server, request: &HealthCheckRequest) -> Answer<Vec<u8>> {
+    let known = ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"];
+    if !known.contains(&request.service.as_str()) {
+        return Err(Failure::new(Code::NotFound, "unknown service"));
+    }
+    let serving = server.registry.is_ready() && !server.draining.load(Relaxed);
+    Ok(HealthCheckResponse { status: if serving { 1 } else { 2 } }.encode_to_vec())
+}

@@ -606,6 +606,16 @@ fn sigterm_answers_what_runs_and_ends_well() {
     assert_eq!(statuses, [200; 4]);
     assert_eq!(server.wait_for_end().code(), Some(0), "{}", server.log());
     drop(idle);
+    let mut server = start(&base, &["--threads=1"]);
+    let mut slow = server.connect();
+    slow.send(b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 18\r\n\r\n{");
+    server.signal("INT");
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(server.is_alive());
+    let start = Instant::now();
+    server.signal("INT");
+    assert_eq!(server.wait_for_end().code(), Some(0), "{}", server.log());
+    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

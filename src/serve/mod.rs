@@ -18,6 +18,7 @@ mod queue;
 mod registry;
 mod rest;
 mod servable;
+mod signals;
 mod text_proto;
 
 use crate::format::mmap;
@@ -28,15 +29,13 @@ use lifecycle::{Lifecycle, LifecycleOptions};
 use metrics::Metrics;
 use queue::QueueOptions;
 use registry::Registry;
-use std::future::poll_fn;
+use signals::{Asked, Signals};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Takes what the server has to say, a line at a time.
@@ -112,9 +111,7 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let (registry, metrics) = (Arc::<Registry>::default(), Arc::<Metrics>::default());
     let grpc_port = bind(&options.host, options.grpc_port).await?;
     let rest_port = bind(&options.host, options.rest_port).await?;
-    let mut end = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut signals = Signals::new()?;
     let lifecycle = Lifecycle::start(
         LifecycleOptions {
             source: options.source.clone(),
@@ -145,18 +142,8 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let own = server.clone();
     let answer = move |request, client: SocketAddr| rest::answer(own.clone(), request, client);
     tokio::spawn(http::listen(rest_port, limits, server.metrics.clone(), stopped, answer));
-    loop {
-        let what = poll_fn(|context| {
-            if hang_up.poll_recv(context).is_ready() {
-                return Poll::Ready("reload");
-            }
-            let ends = end.poll_recv(context).is_ready() || interrupt.poll_recv(context).is_ready();
-            if ends { Poll::Ready("end") } else { Poll::Pending }
-        });
-        match pin!(what).await {
-            "reload" => server.lifecycle.reload(),
-            _ => break,
-        }
+    while signals.next().await == Asked::Reload {
+        server.lifecycle.reload();
     }
     server.draining.store(true, Ordering::Relaxed);
     let open = || server.metrics.connections.load(Ordering::Relaxed);
@@ -164,7 +151,12 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let _ = stop.send(true);
     let start = Instant::now();
     while open() > 0 && start.elapsed() < grace {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let pause = tokio::time::sleep(Duration::from_millis(5));
+        // who asks twice does not want to wait
+        let again = async { while signals.next().await == Asked::Reload {} };
+        if http::race(pin!(pause), pin!(again)).await.is_none() {
+            break;
+        }
     }
     match open() {
         0 => (server.journal)("ended"),

@@ -226,7 +226,7 @@ impl Shared {
     }
 
     fn work(&self) {
-        let mut session = None;
+        let mut session = self.plan.session().ok();
         while let Some(batch) = self.next_batch() {
             self.run(batch, &mut session);
         }

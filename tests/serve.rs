@@ -722,9 +722,17 @@ fn what_is_typed_wrong_is_told() {
     check(&["/nonexistent"], 1, "cannot open model directory /nonexistent");
     let file = serving::fixtures().join("models/squeezenet1_1.onnx");
     check(&[file.to_str().unwrap()], 1, "give a folder with numbered versions");
+    let version = trained().join("0001");
+    check(&[version.to_str().unwrap()], 1, "is one version; serve the folder that it is in");
     check(&["--model_config_file=/nonexistent"], 1, "model config /nonexistent");
     check(&["--batching_parameters_file=/x"], 2, "needs --enable_batching");
     check(&["--rest_api_port=70000"], 2, "70000");
+    let empty = tempfile::tempdir().unwrap();
+    let server = Server::start(&[empty.path()]);
+    server.wait_until("/readyz", |_| server.log().contains("no version folder such as 0001"));
+    assert_eq!(server.get("/readyz").status, 503);
+    put(empty.path(), "1", &half_plus(1.0));
+    server.wait_for("/readyz");
     let base = base_of(&half_plus(1.0));
     let server = start(&base, &[]);
     let port = server.address.rsplit(':').next().unwrap();

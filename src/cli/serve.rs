@@ -2,7 +2,7 @@
 
 use super::{Global, usage_error};
 use crate::format::mmap::read_text;
-use crate::model::{Place, locate};
+use crate::model::{Place, holds_record, locate};
 use crate::serve::config::{Batching, METRICS_PATH, ModelConfig, Source, parse_monitoring};
 use crate::serve::{Limits, ServeOptions, serve};
 use anyhow::{Context, Result, bail, ensure};
@@ -187,6 +187,12 @@ impl ServeArgs {
             path.display()
         );
         let full = path.canonicalize()?;
+        ensure!(
+            !holds_record(&full),
+            "{} is one version; serve the folder that it is in: mlctl serve {}",
+            path.display(),
+            full.parent().unwrap_or(&full).display()
+        );
         let own_name = full.file_name().map(|n| n.to_string_lossy().into_owned());
         let name = self.name.clone().or(default_name).or(own_name);
         let name = name.context("give the model a name with --model_name")?;

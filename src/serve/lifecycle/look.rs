@@ -44,7 +44,14 @@ impl Decider {
                 return self.complain(name, None, text);
             }
         };
-        self.complaints.remove(&(name.clone(), None));
+        match folders.is_empty() {
+            true => {
+                let path = config.base_path.display();
+                let text = format!("{name}: no version folder such as 0001 is in {path} yet");
+                self.complain(name, None, text);
+            }
+            false => drop(self.complaints.remove(&(name.clone(), None))),
+        }
         let mut wanted = vec![];
         for (&version, folder) in folders.iter().rev() {
             match &config.policy {

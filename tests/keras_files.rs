@@ -188,7 +188,7 @@ fn quantized_weights_of_tensorflow_js_become_floats() {
     let out = folder.path().join("out.npz");
     let array = Array::from_f32(vec![2, 1], &[3.0, -2.0]).unwrap();
     fs::write(&given, write_npz(&[("d_input".into(), array)]).unwrap()).unwrap();
-    let mut run = |kernel: &str, weights: &[u8]| {
+    let run = |kernel: &str, weights: &[u8]| {
         fs::write(&path, model(kernel).to_string()).unwrap();
         fs::write(folder.path().join("w.bin"), weights).unwrap();
         let (model, inputs) = (Some(path.clone()), vec![given.clone()]);

@@ -189,7 +189,11 @@ pub fn function_def(function: &GraphDefFunction, name: String) -> Result<Functio
             _ => None,
         });
         let element = found.with_context(|| format!("'{}' has no type", node.name))?;
-        Ok(ArgDef { name: node.name.clone(), r#type: data_type(element)? as i32 })
+        Ok(ArgDef {
+            name: node.name.clone(),
+            r#type: data_type(element)? as i32,
+            ..ArgDef::default()
+        })
     };
     let mut output_arg = vec![];
     let mut ret = BTreeMap::new();
@@ -244,7 +248,7 @@ fn tensor(constant: &GraphDefConstant) -> Result<TensorProto> {
         dtype: data_type(constant.element)? as i32,
         tensor_shape: Some(constant_shape(constant)),
         tensor_content: constant.bytes()?,
-        string_val: vec![],
+        ..TensorProto::default()
     })
 }
 
@@ -258,8 +262,8 @@ pub fn strings(texts: &[String], is_scalar: bool) -> AttrValue {
     Attribute::Tensor(TensorProto {
         dtype: DataType::String as i32,
         tensor_shape: Some(TensorShape::of(sizes)),
-        tensor_content: Bytes::new(),
         string_val: texts.iter().map(|text| text.clone().into()).collect(),
+        ..TensorProto::default()
     })
     .into()
 }

@@ -318,7 +318,10 @@ fn function(
     ret: Vec<String>,
 ) -> FunctionDef {
     let arguments = |named: Vec<(String, i32)>| {
-        named.into_iter().map(|(name, r#type)| ArgDef { name, r#type }).collect()
+        named
+            .into_iter()
+            .map(|(name, r#type)| ArgDef { name, r#type, ..ArgDef::default() })
+            .collect()
     };
     let output = |place: usize| format!("output_{place}");
     let made = made.into_iter().enumerate().map(|(i, (_, dtype))| (output(i), dtype)).collect();

@@ -5,12 +5,15 @@
 
 mod bundle;
 mod crc32c;
+mod error;
 mod graph;
 mod object_graph;
 mod saved_model;
 mod sstable;
+mod tensor;
 
-pub use bundle::BundleWriter;
+pub use bundle::{BundleReader, BundleTensor, BundleWriter};
+pub use error::BundleError;
 pub use graph::{
     ArgDef, AttrList, AttrValue, Attribute, DataType, Dim, FunctionDef, FunctionLibrary, GraphDef,
     NameAttrList, NodeDef, OpDef, TensorProto, TensorShape, VersionDef,
@@ -24,3 +27,4 @@ pub use object_graph::{
 pub use saved_model::{
     AssetFileDef, FingerprintDef, MetaGraph, MetaInfo, SavedModel, SaverDef, Signature, TensorInfo,
 };
+pub use tensor::{TensorError, TensorValue, tensor_value};

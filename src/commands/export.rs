@@ -8,7 +8,7 @@ use super::convert::{
 use super::inputs::{Classes, PictureFlags, check_data, class_count, data_inputs};
 use crate::compare::Samples;
 use crate::format::atomic;
-use crate::model::{LoadedModel, locate, ports_of_lite, read_labels};
+use crate::model::{LoadedModel, bytes_of, locate, ports_of_lite, read_labels};
 use crate::ops::GraphDefTarget;
 use crate::passes;
 use crate::progress::Progress;
@@ -151,7 +151,7 @@ pub fn export(options: &ExportOptions, _: &dyn Progress) -> Result<Outcome<Expor
         .with_context(|| format!("cannot write {}", out.display()))?,
     };
     let report = ExportReport {
-        source_bytes: model.bytes.len() as u64,
+        source_bytes: bytes_of(&model.path, model.format),
         source: model.path,
         out,
         format: target.name(),

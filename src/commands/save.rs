@@ -39,12 +39,19 @@ pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
             model.path.display()
         );
     }
+    ensure!(
+        !matches!(model.format, Format::SavedModel | Format::TensorFlowJs),
+        "{}: a model of several files cannot be saved as a version directory; 'mlctl convert' makes one file \
+         of it, which can",
+        model.path.display()
+    );
     let plan = model.plan()?;
     let primary = match model.format {
         Format::Onnx => "model.onnx",
         Format::Tflite => "model.tflite",
         Format::Keras if is_hdf5(&model.bytes) => "model.h5",
         Format::Keras => "model.keras",
+        Format::SavedModel | Format::TensorFlowJs => "",
     };
     let name = options.to.file_name().and_then(|n| n.to_str());
     let name =

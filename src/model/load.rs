@@ -50,7 +50,7 @@ impl LoadedModel {
                 let record = Record::read_verified(folder)?;
                 let path = folder.join(&record.primary);
                 let Some(format) = Format::of_name(&path) else {
-                    bail!("{} cannot be read yet; use an .onnx or .tflite", path.display());
+                    bail!("{} is of no kind that can be read", path.display());
                 };
                 let labels = folder.join("assets/labels.txt");
                 let listed = record.files.contains_key("assets/labels.txt");
@@ -90,6 +90,14 @@ impl LoadedModel {
             Format::Keras => {
                 let graph = read_keras(model.bytes.clone()).with_context(at)?;
                 model.graph = Graph::Lite(Box::new(graph));
+            }
+            Format::SavedModel | Format::TensorFlowJs => {
+                let graph = read_tensorflow(&model.path, format).with_context(at)?;
+                model.graph = Graph::Lite(Box::new(graph));
+                let labels = model.path.with_file_name("assets").join("labels.txt");
+                if model.labels.is_empty() && labels.is_file() {
+                    model.labels = read_labels(&labels)?;
+                }
             }
         }
         Ok(model)
@@ -214,6 +222,31 @@ pub fn read_keras(bytes: Bytes) -> Result<graph::Model> {
         raise::compute_shapes(&mut graph)?;
         Ok(graph)
     })
+}
+
+/// The graph of a SavedModel (`saved_model.pb`) or of TensorFlow.js (`model.json`), all its shapes computed.
+pub fn read_tensorflow(path: &Path, format: Format) -> Result<graph::Model> {
+    let bytes = bytes_of(path, format);
+    let own = path.to_path_buf();
+    guard::with_allowance("reading the graph", Allowance::for_bytes(bytes), move || {
+        let mut graph = match format {
+            Format::TensorFlowJs => read::graph_model(&own)?,
+            _ => read::saved_model(own.parent().unwrap_or(Path::new(".")))?,
+        };
+        raise::check_shapes(&graph)?;
+        raise::compute_shapes(&mut graph)?;
+        Ok(graph)
+    })
+}
+
+/// How many bytes the files of a model have.
+pub fn bytes_of(path: &Path, format: Format) -> u64 {
+    let files = match format {
+        Format::SavedModel => read::saved_model_files(path.parent().unwrap_or(Path::new("."))),
+        Format::TensorFlowJs => read::graph_model_files(path),
+        Format::Onnx | Format::Tflite | Format::Keras => vec![path.to_path_buf()],
+    };
+    files.iter().filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum()
 }
 
 /// An ONNX graph ready to run.

@@ -211,6 +211,7 @@ pub fn function_def(function: &GraphDefFunction, name: String) -> Result<Functio
         }),
         node_def: node_defs(function, References::InFunction, &Replaced::new())?,
         ret,
+        control_ret: BTreeMap::new(),
     })
 }
 

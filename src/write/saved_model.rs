@@ -334,6 +334,7 @@ fn function(
         }),
         node_def,
         ret: ret.into_iter().enumerate().map(|(place, value)| (output(place), value)).collect(),
+        control_ret: BTreeMap::new(),
     }
 }
 

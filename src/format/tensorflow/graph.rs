@@ -171,6 +171,9 @@ pub struct FunctionDef {
     /// By output argument: what it is.
     #[prost(btree_map = "string, string", tag = "4")]
     pub ret: BTreeMap<String, String>,
+    /// Nodes that run for what they do.
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub control_ret: BTreeMap<String, String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -81,3 +81,50 @@ fn one_hot(
     let element = ctx.output_tensor(node)?.element;
     Ok(super::shape::transpose(ctx, value, element, &order))
 }
+
+pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<TensorId>> {
+    let x = node.input(0)?;
+    let y = match node.op {
+        "GatherV2" | "Gather" | "ResourceGather" => {
+            let batch_dims = node.int("batch_dims").unwrap_or(0);
+            let axis = match node.op {
+                "GatherV2" => ctx.int(node, 2)?,
+                _ => batch_dims,
+            };
+            let (axis, batch_dims) = (i32::try_from(axis)?, i32::try_from(batch_dims)?);
+            ctx.emit(LiteOp::Gather { axis, batch_dims }, &[x, node.input(1)?])?
+        }
+        "GatherNd" => ctx.emit(LiteOp::GatherNd, &[x, node.input(1)?])?,
+        "OneHot" => {
+            let axis = i32::try_from(node.int("axis").unwrap_or(-1))?;
+            let (depth, on) = (ctx.as_i32(node.input(1)?)?, node.input(2)?);
+            let element = ctx.element(on);
+            let inputs = [x, depth, on, node.input(3)?];
+            ctx.emit_as(LiteOp::OneHot { axis }, &inputs, element)?
+        }
+        "Range" => ctx.emit(LiteOp::Range, &[x, node.input(1)?, node.input(2)?])?,
+        "Fill" => {
+            let (shape, value) = (ctx.as_i32(x)?, node.input(1)?);
+            let element = ctx.element(value);
+            ctx.emit_as(LiteOp::Fill, &[shape, value], element)?
+        }
+        "ScatterNd" => {
+            let (indices, shape) = (ctx.as_i32(x)?, ctx.as_i32(node.input(2)?)?);
+            let updates = node.input(1)?;
+            let element = ctx.element(updates);
+            ctx.emit_as(LiteOp::ScatterNd, &[indices, updates, shape], element)?
+        }
+        _ => {
+            let op = match node.op {
+                "UnsortedSegmentSum" => ReduceOp::Sum,
+                "UnsortedSegmentProd" => ReduceOp::Product,
+                "UnsortedSegmentMax" => ReduceOp::Max,
+                "UnsortedSegmentMin" => ReduceOp::Min,
+                other => bail!("{other} has no indices"),
+            };
+            let segments = [ctx.as_i32(node.input(1)?)?, ctx.as_i32(node.input(2)?)?];
+            ctx.emit(LiteOp::UnsortedSegment { op }, &[x, segments[0], segments[1]])?
+        }
+    };
+    Ok(vec![y])
+}

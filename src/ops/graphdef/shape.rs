@@ -51,3 +51,103 @@ pub fn transpose(
         [("T", Attribute::Type(element)), ("Tperm", Attribute::Type(ElementType::I32))];
     ctx.add("Transpose", &[value, order], &attributes)
 }
+
+pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<TensorId>> {
+    let x = node.input(0)?;
+    let rank = ctx.rank(x);
+    let out_type = node.element("out_type")?.unwrap_or(ElementType::I32);
+    let y = match node.op {
+        "Reshape" => read_reshape(ctx, x, node.input(1)?)?,
+        "Squeeze" => {
+            let listed = node.ints("squeeze_dims");
+            let mut axes: Vec<usize> =
+                listed.into_iter().map(|axis| ctx.axis(axis, rank)).collect::<Result<_>>()?;
+            if axes.is_empty() {
+                axes = (0..rank).filter(|&axis| ctx.shape(x)[axis] == Dim::Known(1)).collect();
+            }
+            axes.sort();
+            axes.dedup();
+            for &axis in &axes {
+                ensure!(
+                    ctx.shape(x)[axis].known().is_none_or(|n| n == 1),
+                    "it drops axis {axis} of {}",
+                    shape_text(ctx.shape(x))
+                );
+            }
+            let axes: Vec<i32> = axes.into_iter().map(|axis| axis as i32).collect();
+            if axes.is_empty() { x } else { ctx.emit(LiteOp::Squeeze { axes }, &[x])? }
+        }
+        "ExpandDims" => {
+            let axis = ctx.axis(ctx.int(node, 1)?, rank + 1)?;
+            let axis = ctx.i32_scalar(axis as i64)?;
+            ctx.emit(LiteOp::ExpandDims, &[x, axis])?
+        }
+        "Transpose" => {
+            let order = ctx.ints(node, 1)?;
+            let order: Vec<usize> =
+                order.into_iter().map(|axis| ctx.axis(axis, rank)).collect::<Result<_>>()?;
+            let distinct: HashSet<&usize> = order.iter().collect();
+            ensure!(distinct.len() == rank && order.len() == rank, "no permutation: {order:?}");
+            ctx.transpose(x, &order)?
+        }
+        "Shape" => ctx.emit_as(LiteOp::Shape { element: out_type }, &[x], out_type)?,
+        "ShapeN" => {
+            let mut shapes = vec![];
+            for &input in &node.inputs {
+                let op = LiteOp::Shape { element: out_type };
+                shapes.push(ctx.emit_as(op, &[input], out_type)?);
+            }
+            return Ok(shapes);
+        }
+        "Rank" => ctx.i32_scalar(rank as i64)?,
+        "Size" => {
+            let shape = ctx.emit_as(LiteOp::Shape { element: out_type }, &[x], out_type)?;
+            let axes = ctx.i32_vector(&[0])?;
+            let op = LiteOp::Reduce { op: ReduceOp::Product, keep_dims: false };
+            ctx.emit(op, &[shape, axes])?
+        }
+        "BroadcastTo" => {
+            let shape = ctx.as_i32(node.input(1)?)?;
+            ctx.emit(LiteOp::BroadcastTo, &[x, shape])?
+        }
+        "Tile" => {
+            let repeats = ctx.as_i32(node.input(1)?)?;
+            ctx.emit(LiteOp::Tile, &[x, repeats])?
+        }
+        other => bail!("{other} keeps its shape"),
+    };
+    Ok(vec![y])
+}
+
+/// To a target that is constant wherever that is possible.
+fn read_reshape(ctx: &mut GraphDefReader, x: TensorId, target: TensorId) -> Result<TensorId> {
+    let target = ctx.as_i32(target)?;
+    if ctx.is_constant(x)
+        && let Some(sizes) = ctx.ints_of(target)
+        && let Some(whole) = ctx.graph.tensors[x].known_shape()
+    {
+        let count: usize = whole.iter().product();
+        let rest: i64 = sizes.iter().filter(|n| **n >= 0).product();
+        let size = |n: i64| match n {
+            -1 if rest > 0 => count as i64 / rest,
+            n => n,
+        };
+        let sizes: Vec<usize> =
+            sizes.into_iter().map(|n| usize::try_from(size(n))).collect::<Result<_, _>>()?;
+        return ctx.reshaped_constant(x, &sizes);
+    }
+    let nodes = ctx.graph.nodes.len();
+    let y = ctx.emit(LiteOp::Reshape, &[x, target])?;
+    let dims = ctx.shape(y).to_vec();
+    let open = dims.iter().filter(|dim| dim.known().is_none()).count();
+    if open > 1 || ctx.is_constant(target) || ctx.graph.nodes.len() != nodes + 1 {
+        return Ok(y);
+    }
+    // the same by a constant: what computed the target is not needed
+    let values: Vec<i64> = dims.iter().map(|dim| dim.known().map_or(-1, |n| n as i64)).collect();
+    let constant = ctx.i32_vector(&values)?;
+    if let Some(node) = ctx.graph.nodes.last_mut() {
+        node.inputs[1] = Some(constant);
+    }
+    Ok(y)
+}

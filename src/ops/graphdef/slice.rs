@@ -102,3 +102,95 @@ pub fn concatenate(
     ];
     ctx.add("ConcatV2", parts, &attributes)
 }
+
+pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<TensorId>> {
+    let axis_attribute = |name: &str| i32::try_from(node.int(name).unwrap_or(0));
+    let y = match node.op {
+        "ConcatV2" | "Concat" => {
+            let last = node.inputs.len().checked_sub(1).context("nothing to put together")?;
+            let (place, parts) = match node.op {
+                "ConcatV2" => (last, &node.inputs[..last]),
+                _ => (0, &node.inputs[1..]),
+            };
+            let first = *parts.first().context("nothing to put together")?;
+            let axis = ctx.axis(ctx.int(node, place)?, ctx.rank(first))?;
+            if let [one] = parts {
+                return Ok(vec![*one]);
+            }
+            let axis = i32::try_from(axis)?;
+            ctx.emit(LiteOp::Concatenation { axis, activation: Activation::None }, parts)?
+        }
+        "Pack" => {
+            let first = node.input(0)?;
+            let axis = ctx.axis(axis_attribute("axis")?.into(), ctx.rank(first) + 1)?;
+            ctx.emit(LiteOp::Pack { axis: i32::try_from(axis)? }, &node.inputs)?
+        }
+        "Unpack" => {
+            let x = node.input(0)?;
+            let axis = ctx.axis(axis_attribute("axis")?.into(), ctx.rank(x))?;
+            let count = ctx.known_dim(x, axis)?;
+            return parts(ctx, LiteOp::Unpack { axis: i32::try_from(axis)? }, &[x], x, count);
+        }
+        "Split" => {
+            let (axis, x) = (ctx.int(node, 0)?, node.input(1)?);
+            let axis = ctx.axis(axis, ctx.rank(x))?;
+            let axis = ctx.i32_scalar(axis as i64)?;
+            let count = usize::try_from(node.int("num_split").unwrap_or(1))?;
+            return parts(ctx, LiteOp::Split, &[axis, x], x, count);
+        }
+        "SplitV" => {
+            let (x, sizes, axis) = (node.input(0)?, ctx.ints(node, 1)?, ctx.int(node, 2)?);
+            let axis = ctx.axis(axis, ctx.rank(x))?;
+            let axis = ctx.i32_scalar(axis as i64)?;
+            let count = sizes.len();
+            let sizes = ctx.i32_vector(&sizes)?;
+            return parts(ctx, LiteOp::SplitV, &[x, sizes, axis], x, count);
+        }
+        "Slice" => {
+            let (begin, size) = (ctx.as_i32(node.input(1)?)?, ctx.as_i32(node.input(2)?)?);
+            ctx.emit(LiteOp::Slice, &[node.input(0)?, begin, size])?
+        }
+        "StridedSlice" => {
+            let mask = |name: &str| u32::try_from(node.int(name).unwrap_or(0));
+            let op = LiteOp::StridedSlice {
+                begin_mask: mask("begin_mask")?,
+                end_mask: mask("end_mask")?,
+                shrink_axis_mask: mask("shrink_axis_mask")?,
+                new_axis_mask: mask("new_axis_mask")?,
+                ellipsis_mask: mask("ellipsis_mask")?,
+            };
+            let mut inputs = vec![node.input(0)?];
+            for index in 1..4 {
+                inputs.push(ctx.as_i32(node.input(index)?)?);
+            }
+            ctx.emit(op, &inputs)?
+        }
+        "ReverseV2" => {
+            let (x, axes) = (node.input(0)?, ctx.ints(node, 1)?);
+            let rank = ctx.rank(x);
+            let axes: Vec<i64> = axes
+                .into_iter()
+                .map(|axis| Ok(ctx.axis(axis, rank)? as i64))
+                .collect::<Result<_>>()?;
+            let axes = ctx.i32_vector(&axes)?;
+            ctx.emit(LiteOp::Reverse, &[x, axes])?
+        }
+        other => bail!("{other} has no parts"),
+    };
+    Ok(vec![y])
+}
+
+/// More outputs than any op of use has.
+const MOST_PARTS: usize = 1 << 12;
+
+fn parts(
+    ctx: &mut GraphDefReader,
+    op: LiteOp,
+    inputs: &[TensorId],
+    x: TensorId,
+    count: usize,
+) -> Result<Vec<TensorId>> {
+    ensure!((1..=MOST_PARTS).contains(&count), "{count} parts");
+    let element = ctx.element(x);
+    ctx.emit_all(op, inputs, &vec![element; count])
+}

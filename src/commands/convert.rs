@@ -10,8 +10,8 @@ use crate::data::preprocessing::{Layout, Preprocessing};
 use crate::format::{atomic, mmap};
 use crate::graph::{ElementType, Model, PermutedEnd, shape_text};
 use crate::model::{
-    Graph, LoadedModel, LoadedOnnx, bytes_of, locate, names_of_ends, plan_lite, plan_loaded, ports_of_lite,
-    read_labels, refuse_saved_file,
+    Graph, LoadedModel, LoadedOnnx, bytes_of, locate, names_of_ends, plan_lite, plan_loaded,
+    ports_of_lite, read_labels, refuse_saved_file,
 };
 use crate::passes::MovedEnd;
 use crate::progress::Progress;

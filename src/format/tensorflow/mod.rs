@@ -7,6 +7,7 @@ mod bundle;
 mod crc32c;
 mod error;
 mod graph;
+mod json;
 mod object_graph;
 mod saved_model;
 mod sstable;
@@ -18,6 +19,7 @@ pub use graph::{
     ArgDef, AttrList, AttrValue, Attribute, DataType, Dim, FunctionDef, FunctionLibrary, GraphDef,
     NameAttrList, NodeDef, OpDef, TensorProto, TensorShape, VersionDef,
 };
+pub use json::{JsonError, graph_of_json, tensor_info_of_json};
 pub use object_graph::{
     BareConcreteFunction, CheckpointedObject, CheckpointedObjects, ConcreteFunction, DictValue,
     FunctionSpec, ListValue, NamedTupleValue, ObjectReference, PairValue, SavedAsset,
@@ -27,4 +29,5 @@ pub use object_graph::{
 pub use saved_model::{
     AssetFileDef, FingerprintDef, MetaGraph, MetaInfo, SavedModel, SaverDef, Signature, TensorInfo,
 };
+pub use sstable::{read_table, write_table};
 pub use tensor::{TensorError, TensorValue, tensor_value};

@@ -217,7 +217,7 @@ pub fn scaled(ctx: &GraphDefReader, tensor: TensorId) -> Option<(TensorId, f64)>
     match ctx.form(tensor) {
         Some(&Form::Scaled { x, factor }) => Some((x, factor)),
         Some(Form::ErrorFunction { .. } | Form::Blocks { .. } | Form::BlockConvolution(_)) => None,
-        None => Some((tensor, 1.0)),
+        Some(Form::Inserted { .. } | Form::Repeated { .. }) | None => Some((tensor, 1.0)),
     }
 }
 

@@ -46,13 +46,15 @@ pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<Tensor
     let depth = merged(&dims(&summed))?;
 
     let is_weight = ctx.is_constant(y) && batch.is_empty() && ctx.element(y) == ElementType::F32;
-    let product = if is_weight && summed.len() == 1 {
+    let product = if is_weight {
         let size = |letters: &[char]| -> Result<usize> {
             merged(&dims(letters))?.known().context("weights of unknown size")
         };
         let weights = ctx.transpose(y, &order(&right, [&columns, &summed, &batch]))?;
         let weights = ctx.reshaped_constant(weights, &[size(&columns)?, size(&summed)?])?;
-        super::matmul::with_weights(ctx, x, weights, rows.len() > 1)?
+        let flat = [dims(&rows), vec![depth]].concat();
+        let flat = ctx.reshape(x, &flat, x)?;
+        super::matmul::with_weights(ctx, flat, weights, rows.len() > 1)?
     } else {
         let y_order = order(&right, [&batch, &summed, &columns]);
         let y_moved = ctx.transpose(y, &y_order)?;

@@ -1,6 +1,7 @@
 //! Elements by index: read, made and written.
 
 use super::*;
+use crate::ops::infer::Size;
 
 pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
     if let LiteOp::Gather { .. } = node.op {
@@ -92,7 +93,17 @@ pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<Tensor
                 _ => batch_dims,
             };
             let (axis, batch_dims) = (i32::try_from(axis)?, i32::try_from(batch_dims)?);
-            ctx.emit(LiteOp::Gather { axis, batch_dims }, &[x, node.input(1)?])?
+            let (op, indices) = (LiteOp::Gather { axis, batch_dims }, node.input(1)?);
+            match (ctx.sizes_of(x), ctx.ints_of(indices), ctx.graph.tensors[indices].known_shape())
+            {
+                (Some(sizes), Some(places), Some(shape)) if !ctx.is_constant(x) => {
+                    let size = |place: i64| sizes.get(usize::try_from(place).ok()?).cloned();
+                    let chosen: Option<Vec<Size>> = places.into_iter().map(size).collect();
+                    let chosen = chosen.context("an index past the end")?;
+                    ctx.emit_sizes(op, &[x, indices], &shape, chosen)?
+                }
+                _ => ctx.emit(op, &[x, indices])?,
+            }
         }
         "GatherNd" => ctx.emit(LiteOp::GatherNd, &[x, node.input(1)?])?,
         "OneHot" => {

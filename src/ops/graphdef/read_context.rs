@@ -39,6 +39,10 @@ pub enum Form {
     Scaled { x: TensorId, factor: f64 },
     /// `factor · (shift + erf(x / √2))`.
     ErrorFunction { x: TensorId, factor: f64, shift: f64 },
+    /// `x` with an axis of 1 at `axis`.
+    Inserted { x: TensorId, axis: usize },
+    /// `x` with an axis of `times` equal parts behind `axis`.
+    Repeated { x: TensorId, axis: usize, times: usize },
     /// `x` with borders, cut into blocks: the first half of a dilated convolution.
     Blocks { x: TensorId, block: [usize; 2], borders: [[usize; 2]; 2] },
     /// Such blocks convolved, without the borders cut.
@@ -323,6 +327,28 @@ impl GraphDefReader {
         }
     }
 
+    /// As [`Self::emit_as`] of integers that are computed from open dimensions: what they are is known by rule.
+    pub fn emit_sizes(
+        &mut self,
+        op: LiteOp,
+        inputs: &[TensorId],
+        shape: &[usize],
+        sizes: Vec<Size>,
+    ) -> Result<TensorId> {
+        let element = self.element(*inputs.first().context("it reads nothing")?);
+        let number = |size: &Size| match size {
+            Size::Number(number) => Some(*number),
+            Size::Symbol(_) => None,
+        };
+        if let Some(numbers) = sizes.iter().map(number).collect::<Option<Vec<i64>>>() {
+            let constant = self.i32s(shape, &numbers)?;
+            return self.cast(constant, element);
+        }
+        let shape = shape.iter().map(|&n| Dim::Known(n)).collect();
+        let inferred = Inferred { element, shape, data: None, sizes: Some(sizes) };
+        Ok(self.add_node(op, inputs, vec![inferred])?[0])
+    }
+
     /// Adds a node of one output, of the type that the op gives, or of the first input's.
     pub fn emit(&mut self, op: LiteOp, inputs: &[TensorId]) -> Result<TensorId> {
         let first = inputs.first().map_or(ElementType::F32, |&input| self.element(input));
@@ -415,7 +441,9 @@ impl GraphDefReader {
     /// Whether no node computes `tensor`, though it is no constant and no input.
     pub fn is_stand_in(&self, tensor: TensorId) -> bool {
         match self.forms.get(&tensor) {
-            Some(Form::Scaled { .. }) | None => false,
+            Some(Form::Scaled { .. } | Form::Inserted { .. } | Form::Repeated { .. }) | None => {
+                false
+            }
             Some(Form::ErrorFunction { .. } | Form::Blocks { .. } | Form::BlockConvolution(_)) => {
                 true
             }
@@ -446,11 +474,11 @@ impl GraphDefReader {
         if let (Some(data), Some(shape)) = (tensor.data.clone(), tensor.known_shape())
             && let Some(width) = tensor.element.bits().filter(|bits| bits % 8 == 0)
         {
-            let (element, name) = (tensor.element, tensor.name.clone());
+            let element = tensor.element;
             let moved = kernels::reorder(&data, width / 8, &shape, order)?;
             let data = moved.map_or(data, Bytes::from);
             let shape: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
-            return Ok(self.add_constant(&name, element, &shape, data));
+            return Ok(self.instead_of(x, element, &shape, data));
         }
         let order: Vec<i64> = order.iter().map(|&axis| axis as i64).collect();
         let order = self.i32_vector(&order)?;
@@ -464,10 +492,25 @@ impl GraphDefReader {
         let count = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
         let bytes = count.and_then(|count| element.bytes(count));
         ensure!(bytes == Some(data.len()), "'{name}' is not of shape {shape:?}");
-        Ok(self.add_constant(&name, element, shape, data))
+        Ok(self.instead_of(x, element, shape, data))
     }
 
-    /// `x` as `dims`, whose open dimensions are among those of `source`.
+    /// A constant in another layout, which takes the name of the one it is made from.
+    fn instead_of(
+        &mut self,
+        x: TensorId,
+        element: ElementType,
+        shape: &[usize],
+        data: Bytes,
+    ) -> TensorId {
+        let stored = self.free_name(&format!("{}/stored", self.graph.tensors[x].name));
+        let name = std::mem::replace(&mut self.graph.tensors[x].name, stored);
+        let mut tensor = Tensor::constant(name.clone(), element, shape, data);
+        tensor.origin = Some(name);
+        self.graph.add_tensor(tensor)
+    }
+
+    /// `x` as `dims`, whose open dimensions are among those of `source` or of the graph's inputs.
     pub fn reshape(&mut self, x: TensorId, dims: &[Dim], source: TensorId) -> Result<TensorId> {
         if self.shape(x) == dims {
             return Ok(x);
@@ -480,14 +523,20 @@ impl GraphDefReader {
             return self.emit(LiteOp::Reshape, &[x, target]);
         }
         let element = ElementType::I32;
-        let shape = self.emit_as(LiteOp::Shape { element }, &[source], element)?;
         let mut parts = vec![];
         for dim in dims {
             parts.push(match dim.known() {
                 Some(n) => self.i32_vector(&[n as i64])?,
                 None => {
-                    let axis = self.shape(source).iter().position(|other| other == dim);
-                    let axis = axis.with_context(|| format!("the size {dim} is not to be had"))?;
+                    let sources = [source].into_iter().chain(self.graph.inputs.clone());
+                    let mut found = sources.filter_map(|source| {
+                        let axis = self.shape(source).iter().position(|other| other == dim)?;
+                        Some((source, axis))
+                    });
+                    let found = found.next();
+                    let (source, axis) =
+                        found.with_context(|| format!("the size {dim} is not to be had"))?;
+                    let shape = self.emit_as(LiteOp::Shape { element }, &[source], element)?;
                     let begin = self.i32_vector(&[axis as i64])?;
                     let one = self.i32_vector(&[1])?;
                     self.emit(LiteOp::Slice, &[shape, begin, one])?

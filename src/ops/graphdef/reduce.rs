@@ -1,6 +1,7 @@
 //! What makes an axis shorter, or runs along one.
 
 use super::*;
+use crate::ops::infer::Size;
 
 pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
     let inputs = ctx.inputs(node)?;
@@ -99,5 +100,19 @@ pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<Tensor
     }
     let axes = ctx.i32_vector(&axes)?;
     let keep_dims = node.flag("keep_dims");
+    if let (ReduceOp::Product, Some(sizes), false) = (op, ctx.sizes_of(x), ctx.is_constant(x)) {
+        let factors = sizes.iter().map(|size| match size {
+            Size::Number(number) => number.to_string(),
+            Size::Symbol(text) => format!("({text})"),
+        });
+        let product = vec![Size::Symbol(factors.collect::<Vec<_>>().join("*"))];
+        let shape: &[usize] = if keep_dims { &[1] } else { &[] };
+        return Ok(vec![ctx.emit_sizes(
+            LiteOp::Reduce { op, keep_dims },
+            &[x, axes],
+            shape,
+            product,
+        )?]);
+    }
     Ok(vec![ctx.emit(LiteOp::Reduce { op, keep_dims }, &[x, axes])?])
 }

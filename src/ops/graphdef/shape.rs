@@ -1,5 +1,6 @@
 //! The same elements in another shape or order.
 
+use super::read_context::Form;
 use super::*;
 
 pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
@@ -79,8 +80,10 @@ pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<Tensor
         }
         "ExpandDims" => {
             let axis = ctx.axis(ctx.int(node, 1)?, rank + 1)?;
-            let axis = ctx.i32_scalar(axis as i64)?;
-            ctx.emit(LiteOp::ExpandDims, &[x, axis])?
+            let place = ctx.i32_scalar(axis as i64)?;
+            let y = ctx.emit(LiteOp::ExpandDims, &[x, place])?;
+            ctx.set_form(y, Form::Inserted { x, axis });
+            y
         }
         "Transpose" => {
             let order = ctx.ints(node, 1)?;
@@ -112,11 +115,37 @@ pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<Tensor
         }
         "Tile" => {
             let repeats = ctx.as_i32(node.input(1)?)?;
-            ctx.emit(LiteOp::Tile, &[x, repeats])?
+            let y = ctx.emit(LiteOp::Tile, &[x, repeats])?;
+            let form = ctx.ints_of(repeats).and_then(|repeats| repeated(ctx, x, &repeats));
+            form.into_iter().for_each(|form| ctx.set_form(y, form));
+            y
         }
         other => bail!("{other} keeps its shape"),
     };
     Ok(vec![y])
+}
+
+/// What repeats each element of an axis, where `x` has one more behind it.
+fn repeated(ctx: &GraphDefReader, x: TensorId, repeats: &[i64]) -> Option<Form> {
+    let Some(&Form::Inserted { x, axis }) = ctx.form(x) else { return None };
+    let others_are_one = repeats.iter().enumerate().all(|(i, &times)| i == axis || times == 1);
+    let times = usize::try_from(*repeats.get(axis)?).ok().filter(|times| *times > 0)?;
+    Some(Form::Repeated { x, axis: axis.checked_sub(1)?, times }).filter(|_| others_are_one)
+}
+
+/// A picture whose rows or columns are repeated, as Keras' UpSampling2D spells it.
+fn enlarged(ctx: &mut GraphDefReader, x: TensorId, y: &[Dim]) -> Result<Option<TensorId>> {
+    let Some(&Form::Repeated { x, axis, times }) = ctx.form(x) else { return Ok(None) };
+    let mut dims = ctx.shape(x).to_vec();
+    let (4, 1 | 2, Dim::Known(n)) = (dims.len(), axis, &dims[axis]) else { return Ok(None) };
+    dims[axis] = Dim::Known(n.saturating_mul(times));
+    let (Dim::Known(height), Dim::Known(width)) = (&dims[1], &dims[2]) else { return Ok(None) };
+    if dims != y {
+        return Ok(None);
+    }
+    let size = ctx.i32_vector(&[*height as i64, *width as i64])?;
+    let op = LiteOp::ResizeNearest { align_corners: false, half_pixel_centers: false };
+    ctx.emit(op, &[x, size]).map(Some)
 }
 
 /// To a target that is constant wherever that is possible.
@@ -136,18 +165,24 @@ fn read_reshape(ctx: &mut GraphDefReader, x: TensorId, target: TensorId) -> Resu
             sizes.into_iter().map(|n| usize::try_from(size(n))).collect::<Result<_, _>>()?;
         return ctx.reshaped_constant(x, &sizes);
     }
-    let nodes = ctx.graph.nodes.len();
+    let (nodes, inputs) = (ctx.graph.nodes.len(), ctx.graph.inputs.clone());
     let y = ctx.emit(LiteOp::Reshape, &[x, target])?;
     let dims = ctx.shape(y).to_vec();
-    let open = dims.iter().filter(|dim| dim.known().is_none()).count();
-    if open > 1 || ctx.is_constant(target) || ctx.graph.nodes.len() != nodes + 1 {
+    if let Some(enlarged) = enlarged(ctx, x, &dims)? {
+        return Ok(enlarged);
+    }
+    if ctx.is_constant(target) {
         return Ok(y);
     }
-    // the same by a constant: what computed the target is not needed
-    let values: Vec<i64> = dims.iter().map(|dim| dim.known().map_or(-1, |n| n as i64)).collect();
-    let constant = ctx.i32_vector(&values)?;
-    if let Some(node) = ctx.graph.nodes.last_mut() {
-        node.inputs[1] = Some(constant);
+    let is_of_inputs = |dim: &Dim| {
+        let shapes = inputs.iter().chain([&x]).map(|&input| ctx.shape(input));
+        dim.known().is_some() || shapes.flatten().any(|other| other == dim)
+    };
+    let open = dims.iter().filter(|dim| dim.known().is_none()).count();
+    if open > 1 && !dims.iter().all(is_of_inputs) {
+        return Ok(y);
     }
-    Ok(y)
+    // the same by what is simplest: what computed the target is not needed
+    ctx.graph.nodes.truncate(nodes);
+    ctx.reshape(x, &dims, x)
 }

@@ -48,6 +48,7 @@ pub fn flatten<'a>(
         visited: 0,
         fed,
         with_control,
+        has_failed: false,
     };
     let mut scope = Scope::new(&graph.node, HashMap::new(), false)?;
     let values = flattener.walk(&mut scope, wanted)?;
@@ -62,6 +63,7 @@ struct Flattener<'a, 'b> {
     visited: usize,
     fed: &'b HashSet<&'b str>,
     with_control: bool,
+    has_failed: bool,
 }
 
 /// The nodes among which a name is looked up.
@@ -215,7 +217,12 @@ impl<'a> Flattener<'a, '_> {
         self.calls.push(name);
         let values = self.walk(&mut scope, &wanted);
         self.calls.pop();
-        let mut values = values.with_context(|| format!("function '{name}'"))?;
+        // the innermost is what users look for
+        let is_first = !std::mem::replace(&mut self.has_failed, values.is_err());
+        let mut values = match values {
+            Err(error) if is_first => Err(error.context(format!("function '{name}'"))),
+            other => other,
+        }?;
         values.truncate(count);
         Ok(values)
     }

@@ -43,9 +43,16 @@ pub fn lite_graph(graph: &GraphDef, boundary: &Boundary, value_of: ValueOf) -> R
     let node_of = |end: &End| end.value.split(':').next().unwrap_or_default().to_string();
     let fed: Vec<String> = boundary.inputs.iter().map(node_of).collect();
     let fed: HashSet<&str> = fed.iter().map(String::as_str).collect();
+    let named: HashMap<&str, &NodeDef> =
+        graph.node.iter().map(|node| (node.name.as_str(), node)).collect();
+    let find = |kind: &str, end: &End| {
+        let node = named.get(node_of(end).as_str()).copied();
+        node.with_context(|| format!("{kind} '{}': there is no node '{}'", end.name, end.value))
+    };
+    let inputs: Vec<&NodeDef> =
+        boundary.inputs.iter().map(|end| find("input", end)).collect::<Result<_>>()?;
+    boundary.outputs.iter().try_for_each(|end| find("output", end).map(|_| ()))?;
     let wanted: Vec<&str> = boundary.outputs.iter().map(|end| end.value.as_str()).collect();
-    let graph_outputs = wanted.iter().map(|name| find_reference(graph, name));
-    let wanted: Vec<&str> = graph_outputs.collect::<Result<_>>()?;
     let (nodes, outputs) = flatten(graph, &wanted, &fed, false)?;
     let mut walk = Walk {
         reader: GraphDefReader::default(),
@@ -56,12 +63,8 @@ pub fn lite_graph(graph: &GraphDef, boundary: &Boundary, value_of: ValueOf) -> R
         nodes: &nodes,
         value_of,
     };
-    for end in &boundary.inputs {
-        let at = || format!("input '{}'", end.name);
-        let node = graph.node.iter().find(|node| node.name == node_of(end));
-        let node =
-            node.with_context(|| format!("there is no node '{}'", end.value)).with_context(at)?;
-        walk.add_input(end, node).with_context(at)?;
+    for (end, node) in boundary.inputs.iter().zip(inputs) {
+        walk.add_input(end, node).with_context(|| format!("input '{}'", end.name))?;
     }
     let live = live(&nodes, &outputs);
     for (place, node) in nodes.iter().enumerate() {
@@ -70,13 +73,6 @@ pub fn lite_graph(graph: &GraphDef, boundary: &Boundary, value_of: ValueOf) -> R
         }
     }
     walk.finish(boundary, &outputs)
-}
-
-/// A reference with the lifetime of the graph's own text.
-fn find_reference<'a>(graph: &'a GraphDef, reference: &'a str) -> Result<&'a str> {
-    let name = reference.split(':').next().unwrap_or_default();
-    ensure!(graph.node.iter().any(|node| node.name == name), "there is no node '{name}'");
-    Ok(reference)
 }
 
 /// How many outputs of each node are read, counted up to the last; `None` for nodes that nothing needs.
@@ -177,8 +173,14 @@ impl Walk<'_> {
             let input = self.inputs.get(&def.name).context("it is not an input")?;
             return Ok(vec![Slot::Tensor(*input)]);
         }
-        let inputs = node.inputs.iter().map(|value| self.slots.get(value).copied());
-        let inputs: Vec<Slot> = inputs.map(|slot| slot.unwrap_or(Slot::Missing)).collect();
+        let slot = |value: &FlatValue| -> Result<Slot> {
+            let source = self.nodes.get(value.node).map_or("a call", |node| &node.def.name);
+            let slot = self.slots.get(value).copied();
+            slot.with_context(|| {
+                format!("it reads output {} of '{source}', which has none", value.output)
+            })
+        };
+        let inputs: Vec<Slot> = node.inputs.iter().map(slot).collect::<Result<_>>()?;
         match def.op.as_str() {
             "Placeholder" | "PlaceholderV2" => {
                 bail!("the outputs depend on it, and the signature does not name it as an input")
@@ -283,7 +285,10 @@ impl Walk<'_> {
         if !self.unsupported.is_empty() {
             bail!(UnsupportedOps::from(self.unsupported));
         }
-        ensure!(named.len() == boundary.outputs.len(), "an output is a variable, not a value");
+        let is_there = |name: &str| named.iter().any(|(other, _)| other == name);
+        if let Some(end) = boundary.outputs.iter().find(|end| !is_there(&end.name)) {
+            bail!("output '{}' of the signature ('{}') is no value", end.name, end.value);
+        }
         let mut graph = self.reader.graph;
         graph.name = "main".into();
         graph.outputs = named.iter().map(|(_, tensor)| *tensor).collect();

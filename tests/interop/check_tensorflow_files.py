@@ -72,6 +72,13 @@ def of_the_book(report, mlctl, source, work):
     report.check("the book's command: the newest version is the same", same, equal(True))
 
 
+def round_trip(mlctl, net, form, work):
+    """What mlctl writes it reads: the exit status of comparing the folder with what it was made from."""
+    folder = work / f"{net.stem}{''.join(form)}"
+    mlctl.run("convert", net, "--to", "saved-model", *form, "-o", folder, "-q", cwd=work)
+    return subprocess.run([mlctl.binary, "compare", net, folder, "--tolerance", "1e-5", "-q"], capture_output=True).returncode
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("mlctl")
@@ -99,6 +106,9 @@ def main():
             report.check(f"{source.name}: in LiteRT", lambda: converted(mlctl, litert, source, work), at_most(tolerance))
         if (models / "keras_mlp").exists() and not given.only:
             of_the_book(report, mlctl, models / "keras_mlp", work)
+        for net in sorted((HERE.parents[1] / "fixtures/models").glob("*.onnx")) if not given.only else []:
+            for form in [[], ["--frozen"]]:
+                report.check(f"{net.stem} {' '.join(form)}: written and read back", lambda: round_trip(mlctl, net, form, work), equal(0))
         not_built = {path.stem: path.read_text() for path in models.glob("*.not_built")}
         report.check("TensorFlow makes all models", lambda: not_built, equal({}))
     litert.stop()

@@ -76,7 +76,6 @@ const READERS: [(&[&str], Reader); 16] = [
             "SquaredDifference",
             "FloorDiv",
             "FloorMod",
-            "Mod",
             "LogicalAnd",
             "LogicalOr",
             "Equal",

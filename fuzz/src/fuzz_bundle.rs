@@ -20,7 +20,7 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
             data[..changed.len()].copy_from_slice(&changed);
             changed.len()
         }
-        None => fuzzer_mutate_bundle(data, size, max_size),
+        None => fuzzer_mutate(data, size, max_size),
     }
 });
 

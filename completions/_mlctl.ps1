@@ -173,8 +173,8 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             break
         }
         'mlctl;predict' {
-            [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, '.onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]')
-            [CompletionResult]::new('--model', '--model', [CompletionResultType]::ParameterName, '.onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]')
+            [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, '.onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]')
+            [CompletionResult]::new('--model', '--model', [CompletionResultType]::ParameterName, '.onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]')
             [CompletionResult]::new('-k', '-k', [CompletionResultType]::ParameterName, 'Classes to show')
             [CompletionResult]::new('--top-k', '--top-k', [CompletionResultType]::ParameterName, 'Classes to show')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Save the raw outputs by name, as .npz (or .npy)')
@@ -196,8 +196,8 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             break
         }
         'mlctl;run' {
-            [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, '.onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]')
-            [CompletionResult]::new('--model', '--model', [CompletionResultType]::ParameterName, '.onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]')
+            [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, '.onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]')
+            [CompletionResult]::new('--model', '--model', [CompletionResultType]::ParameterName, '.onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]')
             [CompletionResult]::new('-k', '-k', [CompletionResultType]::ParameterName, 'Classes to show')
             [CompletionResult]::new('--top-k', '--top-k', [CompletionResultType]::ParameterName, 'Classes to show')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Save the raw outputs by name, as .npz (or .npy)')

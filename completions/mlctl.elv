@@ -165,8 +165,8 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --version 'Print version'
         }
         &'mlctl;predict'= {
-            cand -m '.onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]'
-            cand --model '.onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]'
+            cand -m '.onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]'
+            cand --model '.onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]'
             cand -k 'Classes to show'
             cand --top-k 'Classes to show'
             cand -o 'Save the raw outputs by name, as .npz (or .npy)'
@@ -187,8 +187,8 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --version 'Print version'
         }
         &'mlctl;run'= {
-            cand -m '.onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]'
-            cand --model '.onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]'
+            cand -m '.onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]'
+            cand --model '.onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]'
             cand -k 'Classes to show'
             cand --top-k 'Classes to show'
             cand -o 'Save the raw outputs by name, as .npz (or .npy)'

@@ -152,7 +152,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s q -l quiet -d '
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s v -l verbose -d 'Tell more'
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -s V -l version -d 'Print version'
-complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s m -l model -d '.onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s m -l model -d '.onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s k -l top-k -d 'Classes to show' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s o -l out -d 'Save the raw outputs by name, as .npz (or .npy)' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
@@ -166,7 +166,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s q -l quiet -d 'P
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s v -l verbose -d 'Tell more'
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_using_subcommand predict" -s V -l version -d 'Print version'
-complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s m -l model -d '.onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s m -l model -d '.onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s k -l top-k -d 'Classes to show' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand run" -s o -l out -d 'Save the raw outputs by name, as .npz (or .npy)' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand run" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r

@@ -1,7 +1,8 @@
 """The inputs that fuzzing starts from: python fuzz/seeds.py MLCTL FOLDER
 
 Writes FOLDER/onnx (the models of the ONNX backend node tests, with their parameters as inputs and as constants, and the fixtures)
-and FOLDER/tflite (what mlctl makes of them, and the ops on integers of tests/quantized_ops.rs). Files over 24 kB are left out.
+and FOLDER/tflite (what mlctl makes of them, and the ops on integers of tests/quantized_ops.rs), FOLDER/graphdef (their SavedModels' graphs,
+frozen) and FOLDER/bundle (variables: the index behind its length, then the data). Files over 24 kB are left out.
 """
 
 import shutil
@@ -33,9 +34,15 @@ def models():
         yield path.stem, path.read_bytes()
 
 
+def write_bundle(model, out):
+    index, data = model / "variables/variables.index", model / "variables/variables.data-00000-of-00001"
+    if index.exists() and index.stat().st_size + data.stat().st_size <= LARGEST:
+        out.write_bytes(index.stat().st_size.to_bytes(4, "little") + index.read_bytes() + data.read_bytes())
+
+
 def main():
     mlctl, folder = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
-    for name in ("onnx", "tflite"):
+    for name in ("onnx", "tflite", "graphdef", "bundle"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     paths = []
     for name, data in models():
@@ -49,13 +56,29 @@ def main():
         if out.exists() and out.stat().st_size > LARGEST:
             out.unlink()
 
+    def save(path):
+        """Every third model: the graph with its constants, and the variables."""
+        with tempfile.TemporaryDirectory() as work:
+            for form, flags in [("frozen", ["--frozen"]), ("variables", [])]:
+                saved = Path(work) / form
+                command = [mlctl, "convert", path, "--to", "saved-model", "-o", saved, "-q", "--no-verify", *flags]
+                subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+            graph = Path(work) / "frozen/saved_model.pb"
+            if graph.exists() and graph.stat().st_size <= LARGEST:
+                shutil.copy(graph, folder / "graphdef" / f"{path.stem}.pb")
+            write_bundle(Path(work) / "variables", folder / "bundle" / path.stem)
+
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(convert, paths))
+        list(pool.map(save, paths[::3]))
+    for name in ("keras", "old"):
+        write_bundle(ROOT / "fixtures/saved_models" / name, folder / "bundle" / f"tensorflow_{name}")
+    shutil.copy(ROOT / "fixtures/saved_models/old/saved_model.pb", folder / "graphdef" / "tensorflow_old.pb")
     with tempfile.TemporaryDirectory() as made:
         for path in write_fixtures(Path(made)):
             if path.stat().st_size <= LARGEST:
                 shutil.copy(path, folder / "tflite" / f"integers_{path.name}")
-    for name in ("onnx", "tflite"):
+    for name in ("onnx", "tflite", "graphdef", "bundle"):
         print(f"{len(list((folder / name).iterdir()))} {name}")
 
 

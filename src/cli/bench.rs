@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Measure how fast a model runs
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// .onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]
+    /// .onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]
     model: Option<PathBuf>,
     /// Counted runs of each thread [default: about a second's worth]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

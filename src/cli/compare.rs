@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Run two models on the same inputs and show how far their outputs are apart
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// The reference: .onnx, .tflite, .keras, .h5, version or model directory
+    /// The reference: .onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory
     reference: PathBuf,
     /// The other model
     other: PathBuf,

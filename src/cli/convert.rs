@@ -26,7 +26,7 @@ use std::path::PathBuf;
 /// Convert a model to .tflite, TensorFlow.js or a SavedModel and check the result against the original
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// .onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]
+    /// .onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]
     model: Option<PathBuf>,
     /// Quantize: f16, w8, w4 (weights), dynamic (int8 weights, int8 products), int8, int16x8 (weights and activations,
     /// calibrated on samples); for tfjs f16, uint8, uint16, also for the weights that a glob names, the first that is for
@@ -40,7 +40,7 @@ pub struct ConvertArgs {
 /// Quantize a model (convert with a scheme)
 #[derive(Debug, Args)]
 pub struct QuantizeArgs {
-    /// .onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]
+    /// .onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]
     model: Option<PathBuf>,
     /// f16, w8, w4: float16, int8, int4 weights; dynamic: int8 weights, int8 products; int8, int16x8: weights and
     /// activations, calibrated on samples; for tfjs f16, uint8, uint16, also for the weights that a glob names

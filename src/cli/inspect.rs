@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// Show what is in a model: inputs, outputs, ops, sizes, metadata
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// .onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]
+    /// .onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]
     model: Option<PathBuf>,
 }
 

@@ -16,7 +16,7 @@ pub struct PredictArgs {
     /// JSON on stdin
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
-    /// .onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]
+    /// .onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]
     #[arg(long, short, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Classes to show

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Save a model as a further version directory
 #[derive(Debug, Args)]
 pub struct SaveArgs {
-    /// .onnx, .tflite, .keras, .h5, version or model directory [default: the one model directory here]
+    /// .onnx, .tflite, .keras, .h5, SavedModel, model.json, version or model directory [default: the one model directory here]
     model: Option<PathBuf>,
     /// Model directory that gets the version
     #[arg(long, value_name = "DIR")]

@@ -10,8 +10,8 @@ use crate::data::preprocessing::{Layout, Preprocessing};
 use crate::format::{atomic, mmap};
 use crate::graph::{ElementType, Model, PermutedEnd, shape_text};
 use crate::model::{
-    Graph, LoadedModel, LoadedOnnx, locate, names_of_ends, plan_lite, plan_loaded, ports_of_lite,
-    read_labels, refuse_saved_file,
+    Graph, LoadedModel, LoadedOnnx, bytes_of, locate, names_of_ends, plan_lite, plan_loaded,
+    ports_of_lite, read_labels, refuse_saved_file,
 };
 use crate::passes::MovedEnd;
 use crate::progress::Progress;
@@ -278,7 +278,7 @@ pub fn convert(
         written.with_context(|| format!("cannot write {}", out.display()))?;
     let holds = verification.as_ref().is_none_or(|v| v.holds) && within_budget;
     let report = ConvertReport {
-        source_bytes: model.bytes.len() as u64,
+        source_bytes: bytes_of(&model.path, model.format),
         source: model.path,
         out,
         scheme,

@@ -9,7 +9,7 @@ use super::inputs::{Classes, PictureFlags, check_data, class_count, data_inputs}
 use crate::compare::Samples;
 use crate::format::{atomic, mmap};
 use crate::graph::{ElementType, LiteOp, Model};
-use crate::model::{LoadedModel, locate, ports_of_lite, read_labels};
+use crate::model::{LoadedModel, bytes_of, locate, ports_of_lite, read_labels};
 use crate::ops::GraphDefTarget;
 use crate::passes;
 use crate::progress::Progress;
@@ -239,7 +239,7 @@ pub fn export(options: &ExportOptions, _: &dyn Progress) -> Result<Outcome<Expor
         None => (vec![], vec![]),
     };
     let report = ExportReport {
-        source_bytes: model.bytes.len() as u64,
+        source_bytes: bytes_of(&model.path, model.format),
         source: model.path,
         out,
         format: target.name(),

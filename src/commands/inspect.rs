@@ -6,6 +6,7 @@ use super::Outcome;
 use crate::format::hdf5::is_hdf5;
 use crate::format::{mmap, tflite};
 use crate::model::{Format, Place, Record, locate};
+use crate::read::TfjsKind;
 use crate::tract::{onnx, pb};
 use crate::write::{Description, write_tflite};
 use crate::{model, read};
@@ -116,13 +117,14 @@ pub fn inspect(path: Option<&Path>) -> Result<Outcome<InspectReport>> {
         }
     };
     let bytes = mmap::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let length = bytes.len() as u64;
+    let length = model::bytes_of(&path, format);
     let report = match format {
         Format::Onnx => {
             onnx::decode_to_look_at(bytes).and_then(|proto| of_onnx(proto, path.parent()))
         }
         Format::Tflite => of_tflite(bytes),
-        Format::Keras | Format::TensorFlowJs => of_layers(&path, bytes),
+        Format::Keras => of_keras(bytes),
+        Format::SavedModel | Format::TensorFlowJs => of_tensorflow(&path, format),
     };
     let mut report = report.with_context(|| path.display().to_string())?;
     if let (Place::Version(folder), Some(_)) = (&located.place, &record) {
@@ -282,19 +284,29 @@ fn of_tflite(bytes: bytes::Bytes) -> Result<InspectReport> {
     })
 }
 
-/// The graph that a file of layers becomes, before it is optimized.
-fn of_layers(path: &Path, bytes: bytes::Bytes) -> Result<InspectReport> {
-    let format = match Format::of_name(path) {
-        Some(Format::TensorFlowJs) => "TensorFlow.js layers-model",
-        _ if is_hdf5(&bytes) => "Keras (HDF5)",
-        _ => "Keras",
+/// The graph that a Keras file becomes, before it is optimized.
+fn of_keras(bytes: bytes::Bytes) -> Result<InspectReport> {
+    let format = if is_hdf5(&bytes) { "Keras (HDF5)" } else { "Keras" };
+    of_graph(&model::read_keras(bytes)?, format)
+}
+
+fn of_tensorflow(path: &Path, format: Format) -> Result<InspectReport> {
+    let graph = model::read_tensorflow(path, format)?;
+    let name = match format {
+        Format::TensorFlowJs => match model::tfjs_kind_of(path)? {
+            TfjsKind::LayersModel => "TensorFlow.js layers-model",
+            TfjsKind::GraphModel => "TensorFlow.js graph-model",
+        },
+        _ => "TensorFlow SavedModel",
     };
-    let graph = match Format::of_name(path) {
-        Some(Format::TensorFlowJs) => model::read_tfjs(path, bytes)?,
-        _ => model::read_keras(bytes)?,
-    };
+    let labels = path.with_file_name("assets").join("labels.txt");
+    let labels = if labels.is_file() { model::read_labels(&labels)? } else { vec![] };
+    Ok(InspectReport { labels, ..of_graph(&graph, name)? })
+}
+
+fn of_graph(graph: &crate::graph::Model, format: &str) -> Result<InspectReport> {
     let mut file = vec![];
-    write_tflite(&graph, &Description::default(), &mut file)?;
+    write_tflite(graph, &Description::default(), &mut file)?;
     let report = of_tflite(file.into())?;
     Ok(InspectReport { format: format.into(), metadata: vec![], ..report })
 }

@@ -47,6 +47,12 @@ pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
             model.path.display()
         );
     }
+    ensure!(
+        !matches!(model.format, Format::SavedModel | Format::TensorFlowJs),
+        "{}: a model of several files cannot be saved as a version directory; 'mlctl convert' makes one file \
+         of it, which can",
+        model.path.display()
+    );
     let plan = model.plan()?;
     let primary = match model.format {
         Format::Onnx => "model.onnx",
@@ -57,6 +63,7 @@ pub fn save(options: &SaveOptions) -> Result<Outcome<SaveReport>> {
             "{} keeps its weights in other files, which a version directory cannot take along; convert it first",
             model.path.display()
         ),
+        Format::SavedModel => "",
     };
     let name = options.to.file_name().and_then(|n| n.to_str());
     let name =

@@ -51,7 +51,7 @@ impl LoadedModel {
                 let record = Record::read_to_load(folder)?;
                 let path = folder.join(&record.primary);
                 let Some(format) = Format::of_name(&path) else {
-                    bail!("{} cannot be read yet; use an .onnx or .tflite", path.display());
+                    bail!("{} is of no kind that can be read", path.display());
                 };
                 let labels = folder.join(LABELS);
                 let listed = record.files.contains_key(LABELS);
@@ -92,9 +92,13 @@ impl LoadedModel {
                 let graph = read_keras(model.bytes.clone()).with_context(at)?;
                 model.graph = Graph::Lite(Box::new(graph));
             }
-            Format::TensorFlowJs => {
-                let graph = read_tfjs(&model.path, model.bytes.clone()).with_context(at)?;
+            Format::SavedModel | Format::TensorFlowJs => {
+                let graph = read_tensorflow(&model.path, format).with_context(at)?;
                 model.graph = Graph::Lite(Box::new(graph));
+                let labels = model.path.with_file_name("assets").join("labels.txt");
+                if model.labels.is_empty() && labels.is_file() {
+                    model.labels = read_labels(&labels)?;
+                }
             }
         }
         Ok(model)
@@ -239,24 +243,38 @@ pub fn read_keras(bytes: Bytes) -> Result<graph::Model> {
     })
 }
 
-/// The graph of the `model.json` at `path`, all its shapes computed.
-pub fn read_tfjs(path: &Path, bytes: Bytes) -> Result<graph::Model> {
-    let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-    let files = read::tfjs_files(&bytes).into_iter().map(|file| folder.join(file));
-    let weights: u64 = files.filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum();
-    let allowance = Allowance::for_bytes(weights + bytes.len() as u64);
-    guard::with_allowance("reading the layers", allowance, move || {
-        let mut graph = match read::tfjs_kind(&bytes)? {
-            TfjsKind::LayersModel => read::layers_model(&bytes, &folder)?,
-            TfjsKind::GraphModel => bail!(
-                "a graph-model of TensorFlow.js, which cannot be read yet; give the Keras file or the SavedModel \
-                 that it was made from"
-            ),
+/// The graph of a SavedModel (`saved_model.pb`) or of TensorFlow.js (`model.json`), all its shapes computed.
+pub fn read_tensorflow(path: &Path, format: Format) -> Result<graph::Model> {
+    let bytes = bytes_of(path, format);
+    let own = path.to_path_buf();
+    guard::with_allowance("reading the graph", Allowance::for_bytes(bytes), move || {
+        let folder = own.parent().unwrap_or(Path::new(""));
+        let mut graph = match format {
+            Format::TensorFlowJs => match tfjs_kind_of(&own)? {
+                TfjsKind::LayersModel => read::layers_model(&mmap::open(&own)?, folder)?,
+                TfjsKind::GraphModel => read::graph_model(&own)?,
+            },
+            _ => read::saved_model(folder)?,
         };
         raise::check_shapes(&graph)?;
         raise::compute_shapes(&mut graph)?;
         Ok(graph)
     })
+}
+
+/// Which of TensorFlow.js' two kinds of model a `model.json` is.
+pub fn tfjs_kind_of(path: &Path) -> Result<TfjsKind> {
+    read::tfjs_kind(&mmap::open(path)?)
+}
+
+/// How many bytes the files of a model have.
+pub fn bytes_of(path: &Path, format: Format) -> u64 {
+    let files = match format {
+        Format::SavedModel => read::saved_model_files(path.parent().unwrap_or(Path::new(""))),
+        Format::TensorFlowJs => read::graph_model_files(path),
+        Format::Onnx | Format::Tflite | Format::Keras => vec![path.to_path_buf()],
+    };
+    files.iter().filter_map(|file| Some(std::fs::metadata(file).ok()?.len())).sum()
 }
 
 /// An ONNX graph ready to run.

@@ -6,12 +6,17 @@ use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The file by which a folder is known as a SavedModel.
+const SAVED_MODEL: &str = "saved_model.pb";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Onnx,
     Tflite,
     /// `.keras` and `.h5`.
     Keras,
+    /// The file `saved_model.pb` of a folder that TensorFlow wrote.
+    SavedModel,
     /// `model.json` of TensorFlow.js.
     TensorFlowJs,
 }
@@ -19,6 +24,9 @@ pub enum Format {
 impl Format {
     /// By the extension of a file's name.
     pub fn of_name(path: &Path) -> Option<Format> {
+        if path.file_name().is_some_and(|name| name == SAVED_MODEL) {
+            return Some(Format::SavedModel);
+        }
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         Some(match extension.to_ascii_lowercase().as_str() {
             "onnx" => Format::Onnx,
@@ -65,25 +73,22 @@ fn locate_path(path: &Path) -> Result<Located> {
         fs::metadata(path).with_context(|| format!("cannot open model {}", path.display()))?;
     if metadata.is_dir() {
         if path.join(FILE_NAME).is_file() {
-            let version = path.canonicalize()?;
-            let parent = version.parent().and_then(Path::file_name);
-            let own = version.file_name();
-            let is_number =
-                own.is_some_and(|n| n.to_string_lossy().bytes().all(|b| b.is_ascii_digit()));
-            let name = if is_number { parent.or(own) } else { own };
-            let name = name.map_or("model".into(), |n| n.to_string_lossy().into_owned());
+            let name = name_of_version(path)?;
             return Ok(Located { name, place: Place::Version(path.to_path_buf()) });
         }
-        if path.join("saved_model.pb").is_file() {
-            bail!(
-                "{} is a SavedModel, which cannot be read yet; give its .onnx or .tflite",
-                path.display()
-            );
+        for (file, format) in
+            [(SAVED_MODEL, Format::SavedModel), ("model.json", Format::TensorFlowJs)]
+        {
+            if path.join(file).is_file() {
+                let place = Place::File { path: path.join(file), format };
+                return Ok(Located { name: name_of_version(path)?, place });
+            }
         }
         return match newest_version(path)? {
             Some(version) => locate_path(&version),
             None => bail!(
-                "{} holds no model: neither {FILE_NAME} nor a version folder such as 0001",
+                "{} holds no model: neither {FILE_NAME} nor {SAVED_MODEL}, nor a version folder such as \
+                 0001 that has one",
                 path.display()
             ),
         };
@@ -98,8 +103,28 @@ fn locate_path(path: &Path) -> Result<Located> {
     if let Some(version) = version.filter(|v| v.join(FILE_NAME).is_file()) {
         return locate_path(version);
     }
+    if let (Format::SavedModel | Format::TensorFlowJs, Some(folder)) = (format, path.parent()) {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let name = match path.file_stem() {
+            Some(stem) if stem != "model" && stem != "saved_model" => {
+                stem.to_string_lossy().into_owned()
+            }
+            _ => name_of_version(folder)?,
+        };
+        return Ok(Located { name, place: Place::File { path: path.to_path_buf(), format } });
+    }
     let name = path.file_stem().map_or("model".into(), |n| n.to_string_lossy().into_owned());
     Ok(Located { name, place: Place::File { path: path.to_path_buf(), format } })
+}
+
+/// A folder's name; that of the folder round it where its own is a number.
+fn name_of_version(folder: &Path) -> Result<String> {
+    let version = folder.canonicalize()?;
+    let parent = version.parent().and_then(Path::file_name);
+    let own = version.file_name();
+    let is_number = own.is_some_and(|n| n.to_string_lossy().bytes().all(|b| b.is_ascii_digit()));
+    let name = if is_number { parent.or(own) } else { own };
+    Ok(name.map_or("model".into(), |n| n.to_string_lossy().into_owned()))
 }
 
 fn format_by_content(path: &Path) -> Result<Format> {
@@ -113,7 +138,8 @@ fn format_by_content(path: &Path) -> Result<Format> {
         [8, 1..=20, ..] => Ok(Format::Onnx),
         [0x89, b'H', b'D', b'F', ..] => Ok(Format::Keras),
         _ => bail!(
-            "{} is not a model that mlctl knows: .onnx, .tflite, .keras, .h5, or a version directory",
+            "{} is not a model that mlctl knows: .onnx, .tflite, .keras, .h5, a folder \
+             with {SAVED_MODEL}, TensorFlow.js' model.json, or a version directory",
             path.display()
         ),
     }
@@ -127,7 +153,8 @@ pub fn newest_version(folder: &Path) -> Result<Option<PathBuf>> {
     for number in found.into_iter().rev() {
         for entry in fs::read_dir(folder).with_context(at)?.flatten() {
             let is_it = entry.file_name().to_str().and_then(|n| n.parse().ok()) == Some(number);
-            if is_it && entry.path().join(FILE_NAME).is_file() {
+            let holds = |file| entry.path().join(file).is_file();
+            if is_it && (holds(FILE_NAME) || holds(SAVED_MODEL)) {
                 return Ok(Some(entry.path()));
             }
         }

@@ -6,8 +6,9 @@ mod record;
 mod version;
 
 pub use load::{
-    Graph, LoadedModel, LoadedOnnx, WatchedTensors, names_of_ends, plan_lite, plan_loaded,
-    ports_of_lite, read_keras, read_labels, read_tfjs, shapes_of_one_row, watch_tensors,
+    Graph, LoadedModel, LoadedOnnx, WatchedTensors, bytes_of, names_of_ends, plan_lite,
+    plan_loaded, ports_of_lite, read_keras, read_labels, read_tensorflow, shapes_of_one_row,
+    tfjs_kind_of, watch_tensors,
 };
 pub use locate::{Format, Located, Place, locate, newest_version};
 pub use record::{Metrics, PortRecord, Record, TrainingRecord, holds_record};

@@ -15,6 +15,7 @@ mod elementwise;
 mod gather;
 mod graphdef;
 mod grid_sample;
+mod infer;
 mod integers;
 mod lower_context;
 mod matmul;
@@ -53,8 +54,9 @@ use crate::tract::{
 };
 use constants::{constant_bytes, shared_bytes, tract_constant};
 pub use graphdef::{
-    GraphDefAttribute, GraphDefConstant, GraphDefContext, GraphDefFunction, GraphDefNode,
-    GraphDefTarget, GraphDefValue, data_type, node_name, output_argument, write_graphdef,
+    GraphDefAttribute, GraphDefConstant, GraphDefContext, GraphDefFunction, GraphDefInput,
+    GraphDefNode, GraphDefReader, GraphDefTarget, GraphDefValue, data_type, element_of, node_name,
+    output_argument, output_place, read_graphdef, reads_graphdef, write_graphdef,
 };
 pub use lower_context::LowerContext;
 use permutation::permute_elementwise;

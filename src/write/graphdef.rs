@@ -202,7 +202,11 @@ pub fn function_def(
             _ => None,
         });
         let element = found.with_context(|| format!("'{}' has no type", node.name))?;
-        Ok(ArgDef { name: node.name.clone(), r#type: data_type(element)? as i32 })
+        Ok(ArgDef {
+            name: node.name.clone(),
+            r#type: data_type(element)? as i32,
+            ..ArgDef::default()
+        })
     };
     let mut output_arg = vec![];
     let mut ret = BTreeMap::new();
@@ -220,6 +224,7 @@ pub fn function_def(
         }),
         node_def: node_defs(function, References::InFunction, constants, &Replaced::new())?,
         ret,
+        control_ret: BTreeMap::new(),
     })
 }
 
@@ -265,7 +270,7 @@ fn tensor(constant: &GraphDefConstant, constants: ConstantValues) -> Result<Tens
         dtype: data_type(constant.element)? as i32,
         tensor_shape: Some(constant_shape(constant)),
         tensor_content: if zeros { Bytes::new() } else { content },
-        string_val: vec![],
+        ..TensorProto::default()
     })
 }
 
@@ -279,8 +284,8 @@ pub fn strings(texts: &[String], is_scalar: bool) -> AttrValue {
     Attribute::Tensor(TensorProto {
         dtype: DataType::String as i32,
         tensor_shape: Some(TensorShape::of(sizes)),
-        tensor_content: Bytes::new(),
         string_val: texts.iter().map(|text| text.clone().into()).collect(),
+        ..TensorProto::default()
     })
     .into()
 }

@@ -320,7 +320,10 @@ fn function(
     ret: Vec<String>,
 ) -> FunctionDef {
     let arguments = |named: Vec<(String, i32)>| {
-        named.into_iter().map(|(name, r#type)| ArgDef { name, r#type }).collect()
+        named
+            .into_iter()
+            .map(|(name, r#type)| ArgDef { name, r#type, ..ArgDef::default() })
+            .collect()
     };
     let output = |place: usize| format!("output_{place}");
     let made = made.into_iter().enumerate().map(|(i, (_, dtype))| (output(i), dtype)).collect();
@@ -333,6 +336,7 @@ fn function(
         }),
         node_def,
         ret: ret.into_iter().enumerate().map(|(place, value)| (output(place), value)).collect(),
+        control_ret: BTreeMap::new(),
     }
 }
 

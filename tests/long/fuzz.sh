@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Ten minutes of coverage-guided fuzzing of ONNX-in and of TFLite-in, both at once: tests/long/fuzz.sh [SECONDS]
+# Ten minutes of coverage-guided fuzzing of ONNX-in and of TFLite-in, both at once, and ten of SavedModels' graphs and of their
+# variables: tests/long/fuzz.sh [SECONDS]
 #
 # MLCTL names the binary that makes the .tflite seeds. The build is kept in the cache folder, and so is the corpus: each run
 # goes on where the last one ended. Inputs that are findings are kept beside it. FUZZ_CLEAN=1 begins with the seeds alone.
@@ -14,7 +15,7 @@ command -v c++ >/dev/null || {
     exit 75
 }
 python=$(tests/peers/venv.sh) || exit 75
-mkdir -p "$cache/corpus-onnx" "$cache/corpus-tflite" "$cache/findings"
+mkdir -p "$cache"/corpus-{onnx,tflite,graphdef,bundle} "$cache/findings"
 
 CARGO_TARGET_DIR=$cache/target RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/rustc_with_coverage.sh cargo build --quiet --profile fuzz -p mlctl-fuzz
 [[ -z ${FUZZ_CLEAN-} ]] || rm -rf "$cache"/corpus-*/*
@@ -38,10 +39,13 @@ before=$(find "$cache/findings" -type f | sort)
 fuzz onnx &
 fuzz tflite &
 wait
+fuzz graphdef &
+fuzz bundle &
+wait
 
 # Adds up the counts of all processes, one line each: 'N inputs: N Refused, N Converted, …'.
 status=0
-for kind in onnx tflite; do
+for kind in onnx tflite graphdef bundle; do
     line=$(grep -E '^#[0-9]+: cov:' "$work/$kind.log" | tail -n 1)
     echo "fuzz_$kind, $seconds s: $line"
     cat "$work/$kind/counts"/* | tr ',:' '\n\n' |

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 pub enum DataType {
     Invalid = 0,
     Float = 1,
+    Double = 2,
     Int32 = 3,
     Uint8 = 4,
     Int16 = 5,
@@ -16,10 +17,13 @@ pub enum DataType {
     String = 7,
     Int64 = 9,
     Bool = 10,
+    Bfloat16 = 14,
     Uint16 = 17,
     Half = 19,
     Resource = 20,
+    Variant = 21,
     Uint32 = 22,
+    Uint64 = 23,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -89,6 +93,10 @@ pub struct AttrList {
     pub s: Vec<Bytes>,
     #[prost(int64, repeated, tag = "3")]
     pub i: Vec<i64>,
+    #[prost(float, repeated, tag = "4")]
+    pub f: Vec<f32>,
+    #[prost(bool, repeated, tag = "5")]
+    pub b: Vec<bool>,
     #[prost(enumeration = "DataType", repeated, tag = "6")]
     pub r#type: Vec<i32>,
     #[prost(message, repeated, tag = "7")]
@@ -117,7 +125,7 @@ pub struct Dim {
     pub size: i64,
 }
 
-/// A constant: little-endian row-major `tensor_content`, or strings.
+/// A constant: little-endian row-major `tensor_content`; or values of its type, the last of which fills what is left.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct TensorProto {
     #[prost(enumeration = "DataType", tag = "1")]
@@ -126,8 +134,26 @@ pub struct TensorProto {
     pub tensor_shape: Option<TensorShape>,
     #[prost(bytes = "bytes", tag = "4")]
     pub tensor_content: Bytes,
+    #[prost(float, repeated, tag = "5")]
+    pub float_val: Vec<f32>,
+    #[prost(double, repeated, tag = "6")]
+    pub double_val: Vec<f64>,
+    /// Of 32 bits and less.
+    #[prost(int32, repeated, tag = "7")]
+    pub int_val: Vec<i32>,
     #[prost(bytes = "bytes", repeated, tag = "8")]
     pub string_val: Vec<Bytes>,
+    #[prost(int64, repeated, tag = "10")]
+    pub int64_val: Vec<i64>,
+    #[prost(bool, repeated, tag = "11")]
+    pub bool_val: Vec<bool>,
+    /// Bits of float16 and bfloat16.
+    #[prost(int32, repeated, tag = "13")]
+    pub half_val: Vec<i32>,
+    #[prost(uint32, repeated, tag = "16")]
+    pub uint32_val: Vec<u32>,
+    #[prost(uint64, repeated, tag = "17")]
+    pub uint64_val: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -145,6 +171,9 @@ pub struct FunctionDef {
     /// By output argument: what it is.
     #[prost(btree_map = "string, string", tag = "4")]
     pub ret: BTreeMap<String, String>,
+    /// Nodes that run for what they do.
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub control_ret: BTreeMap<String, String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -165,14 +194,35 @@ pub struct ArgDef {
     pub name: String,
     #[prost(enumeration = "DataType", tag = "3")]
     pub r#type: i32,
+    /// The attribute that tells how many values this argument is.
+    #[prost(string, tag = "5")]
+    pub number_attr: String,
+    #[prost(string, tag = "6")]
+    pub type_list_attr: String,
 }
 
 impl DataType {
+    /// By what [`DataType::name`] gives.
+    pub fn of_name(name: &str) -> Option<DataType> {
+        (0..=DataType::Uint64 as i32)
+            .filter_map(|number| DataType::try_from(number).ok())
+            .find(|kind| kind.name() == name)
+    }
+
+    /// A number's name, or the number.
+    pub fn describe(number: i32) -> String {
+        match DataType::try_from(number) {
+            Ok(kind) => kind.name().trim_start_matches("DT_").to_ascii_lowercase(),
+            Err(_) => format!("type {number}"),
+        }
+    }
+
     /// As `model.json` spells it.
     pub fn name(self) -> &'static str {
         match self {
             DataType::Invalid => "DT_INVALID",
             DataType::Float => "DT_FLOAT",
+            DataType::Double => "DT_DOUBLE",
             DataType::Int32 => "DT_INT32",
             DataType::Uint8 => "DT_UINT8",
             DataType::Int16 => "DT_INT16",
@@ -180,10 +230,13 @@ impl DataType {
             DataType::String => "DT_STRING",
             DataType::Int64 => "DT_INT64",
             DataType::Bool => "DT_BOOL",
+            DataType::Bfloat16 => "DT_BFLOAT16",
             DataType::Uint16 => "DT_UINT16",
             DataType::Half => "DT_HALF",
             DataType::Resource => "DT_RESOURCE",
+            DataType::Variant => "DT_VARIANT",
             DataType::Uint32 => "DT_UINT32",
+            DataType::Uint64 => "DT_UINT64",
         }
     }
 }

@@ -69,3 +69,8 @@ fn quantize(
     let value = of_floats(ctx, "Minimum", value, high);
     Ok(ctx.cast(value, ElementType::F32, to.element))
 }
+
+pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<TensorId>> {
+    let element = node.element("DstT")?.context("it names no type")?;
+    Ok(vec![ctx.cast(node.input(0)?, element)?])
+}

@@ -1,6 +1,7 @@
 //! Elements by index: read, made and written.
 
 use super::*;
+use crate::ops::infer::Size;
 
 pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
     if let LiteOp::Gather { .. } = node.op {
@@ -80,4 +81,61 @@ fn one_hot(
     order.insert(place, rank - 1);
     let element = ctx.output_tensor(node)?.element;
     Ok(super::shape::transpose(ctx, value, element, &order))
+}
+
+pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<TensorId>> {
+    let x = node.input(0)?;
+    let y = match node.op {
+        "GatherV2" | "Gather" | "ResourceGather" => {
+            let batch_dims = node.int("batch_dims").unwrap_or(0);
+            let axis = match node.op {
+                "GatherV2" => ctx.int(node, 2)?,
+                _ => batch_dims,
+            };
+            let (axis, batch_dims) = (i32::try_from(axis)?, i32::try_from(batch_dims)?);
+            let (op, indices) = (LiteOp::Gather { axis, batch_dims }, node.input(1)?);
+            match (ctx.sizes_of(x), ctx.ints_of(indices), ctx.graph.tensors[indices].known_shape())
+            {
+                (Some(sizes), Some(places), Some(shape)) if !ctx.is_constant(x) => {
+                    let size = |place: i64| sizes.get(usize::try_from(place).ok()?).cloned();
+                    let chosen: Option<Vec<Size>> = places.into_iter().map(size).collect();
+                    let chosen = chosen.context("an index past the end")?;
+                    ctx.emit_sizes(op, &[x, indices], &shape, chosen)?
+                }
+                _ => ctx.emit(op, &[x, indices])?,
+            }
+        }
+        "GatherNd" => ctx.emit(LiteOp::GatherNd, &[x, node.input(1)?])?,
+        "OneHot" => {
+            let axis = i32::try_from(node.int("axis").unwrap_or(-1))?;
+            let (depth, on) = (ctx.as_i32(node.input(1)?)?, node.input(2)?);
+            let element = ctx.element(on);
+            let inputs = [x, depth, on, node.input(3)?];
+            ctx.emit_as(LiteOp::OneHot { axis }, &inputs, element)?
+        }
+        "Range" => ctx.emit(LiteOp::Range, &[x, node.input(1)?, node.input(2)?])?,
+        "Fill" => {
+            let (shape, value) = (ctx.as_i32(x)?, node.input(1)?);
+            let element = ctx.element(value);
+            ctx.emit_as(LiteOp::Fill, &[shape, value], element)?
+        }
+        "ScatterNd" => {
+            let (indices, shape) = (ctx.as_i32(x)?, ctx.as_i32(node.input(2)?)?);
+            let updates = node.input(1)?;
+            let element = ctx.element(updates);
+            ctx.emit_as(LiteOp::ScatterNd, &[indices, updates, shape], element)?
+        }
+        _ => {
+            let op = match node.op {
+                "UnsortedSegmentSum" => ReduceOp::Sum,
+                "UnsortedSegmentProd" => ReduceOp::Product,
+                "UnsortedSegmentMax" => ReduceOp::Max,
+                "UnsortedSegmentMin" => ReduceOp::Min,
+                other => bail!("{other} has no indices"),
+            };
+            let segments = [ctx.as_i32(node.input(1)?)?, ctx.as_i32(node.input(2)?)?];
+            ctx.emit(LiteOp::UnsortedSegment { op }, &[x, segments[0], segments[1]])?
+        }
+    };
+    Ok(vec![y])
 }

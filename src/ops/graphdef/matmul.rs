@@ -160,3 +160,49 @@ pub fn fused_or_biased(
     let value = biased(ctx, node, 2, value)?;
     ctx.bind_activated(node, activation, value)
 }
+
+pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<TensorId>> {
+    let (mut x, y) = (node.input(0)?, node.input(1)?);
+    let is_batch = node.op.starts_with("Batch");
+    let (swap_x, swap_y) = match is_batch {
+        true => (node.flag("adj_x"), node.flag("adj_y")),
+        false => (node.flag("transpose_a"), node.flag("transpose_b")),
+    };
+    ensure!(ctx.rank(x) >= 2 && ctx.rank(y) >= 2, "a product of what are not matrices");
+    let is_weight = ctx.is_constant(y) && ctx.rank(y) == 2 && ctx.element(y) == ElementType::F32;
+    let product = if is_weight {
+        if swap_x {
+            let rank = ctx.rank(x);
+            let mut order: Vec<usize> = (0..rank).collect();
+            order.swap(rank - 2, rank - 1);
+            x = ctx.transpose(x, &order)?;
+        }
+        let weights = if swap_y { y } else { ctx.transpose(y, &[1, 0])? };
+        let keep_num_dims = ctx.rank(x) > 2;
+        with_weights(ctx, x, weights, keep_num_dims)?
+    } else {
+        let op = LiteOp::BatchMatMul { transpose_x: swap_x, transpose_y: swap_y };
+        ctx.emit(op, &[x, y])?
+    };
+    Ok(vec![super::activation::read_fused(ctx, node, product)?])
+}
+
+/// `x` times constant weights (out × in).
+pub fn with_weights(
+    ctx: &mut GraphDefReader,
+    x: TensorId,
+    weights: TensorId,
+    keep_num_dims: bool,
+) -> Result<TensorId> {
+    let (depth, outputs) = (ctx.known_dim(weights, 1)?, ctx.known_dim(weights, 0)?);
+    let mut shape = ctx.shape(x).to_vec();
+    let last = shape.last_mut().context("a product of a number")?;
+    ensure!(last.known().is_none_or(|n| n == depth), "weights for {depth} values, not {last}");
+    *last = Dim::Known(outputs);
+    let op = LiteOp::FullyConnected {
+        activation: Activation::None,
+        keep_num_dims,
+        asymmetric_quantize_inputs: false,
+    };
+    ctx.emit_shaped(op, &[x, weights], ElementType::F32, shape)
+}

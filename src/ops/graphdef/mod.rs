@@ -1,15 +1,20 @@
-//! What the families write TensorFlow's graph with: nodes as values, for SavedModels and TensorFlow.js alike.
+//! What the families write TensorFlow's graph with, and read it with: nodes as values, for SavedModels and
+//! TensorFlow.js alike.
 
 mod activation;
+mod blocks;
 mod cast;
 mod context;
 mod control;
 mod conv;
+mod einsum;
 mod elementwise;
 mod gather;
 mod matmul;
 mod pad;
 mod pool;
+mod read;
+mod read_context;
 mod reduce;
 mod resize;
 mod selection;
@@ -21,10 +26,12 @@ use super::{Family, family};
 use crate::format::tensorflow::DataType;
 use crate::graph::{
     Activation, BinaryOp, Dim, ElementType, LiteOp, MirrorMode, Node, Padding, PoolKind,
-    Quantization, ReduceOp, Subgraph, Tensor, TensorId, UnaryOp,
+    Quantization, ReduceOp, Subgraph, Tensor, TensorId, UnaryOp, shape_text,
 };
 use GraphDefAttribute as Attribute;
 pub use context::GraphDefContext;
+pub use read::{output_place, read_graphdef, reads_graphdef};
+pub use read_context::{GraphDefInput, GraphDefReader, element_of};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;

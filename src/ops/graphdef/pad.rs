@@ -20,3 +20,20 @@ pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
     };
     ctx.bind(node, value)
 }
+
+pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<TensorId>> {
+    let (x, paddings) = (node.input(0)?, ctx.as_i32(node.input(1)?)?);
+    let y = match node.op {
+        "Pad" => ctx.emit(LiteOp::Pad, &[x, paddings])?,
+        "PadV2" => ctx.emit(LiteOp::Pad, &[x, paddings, node.input(2)?])?,
+        _ => {
+            let mode = match node.text("mode") {
+                "REFLECT" => MirrorMode::Reflect,
+                "SYMMETRIC" => MirrorMode::Symmetric,
+                other => bail!("mode '{other}'"),
+            };
+            ctx.emit(LiteOp::MirrorPad { mode }, &[x, paddings])?
+        }
+    };
+    Ok(vec![y])
+}

@@ -58,3 +58,40 @@ fn space_to_depth(
     let together = sizes(&known)?;
     Ok(ctx.reshape(x, element, &together))
 }
+
+pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<TensorId>> {
+    let mut x = node.input(0)?;
+    ensure!(ctx.rank(x) == 4, "a picture of rank {}", ctx.rank(x));
+    let y = match node.op {
+        "ResizeBilinear" | "ResizeNearestNeighbor" => {
+            let size = ctx.as_i32(node.input(1)?)?;
+            let (align_corners, half_pixel_centers) =
+                (node.flag("align_corners"), node.flag("half_pixel_centers"));
+            match node.op {
+                "ResizeBilinear" => {
+                    // TensorFlow makes float32 of all pixels
+                    x = ctx.cast(x, ElementType::F32)?;
+                    ctx.emit(
+                        LiteOp::ResizeBilinear { align_corners, half_pixel_centers },
+                        &[x, size],
+                    )?
+                }
+                _ => ctx.emit(
+                    LiteOp::ResizeNearest { align_corners, half_pixel_centers },
+                    &[x, size],
+                )?,
+            }
+        }
+        _ => {
+            ensure!(node.text("data_format") != "NCHW_VECT_C", "channels in groups of four");
+            let block = usize::try_from(node.int("block_size").context("it has no block_size")?)?;
+            x = ctx.to_channels_last(node, x)?;
+            let y = match node.op {
+                "DepthToSpace" => ctx.emit(LiteOp::DepthToSpace { block }, &[x])?,
+                _ => ctx.emit(LiteOp::SpaceToDepth { block }, &[x])?,
+            };
+            ctx.from_channels_last(node, y)?
+        }
+    };
+    Ok(vec![y])
+}

@@ -19,3 +19,17 @@ pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
     };
     ctx.bind_all(node, value)
 }
+
+pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<TensorId>> {
+    match node.op {
+        "Where" => Ok(vec![ctx.emit_as(LiteOp::Where, &[node.input(0)?], ElementType::I64)?]),
+        _ => {
+            ensure!(
+                node.flag("pad_to_max_output_size"),
+                "it gives as many boxes as there are; pad_to_max_output_size is read only"
+            );
+            let types = [ElementType::I32; 2];
+            ctx.emit_all(LiteOp::NonMaxSuppression, &node.inputs, &types)
+        }
+    }
+}

@@ -20,3 +20,11 @@ pub fn write(ctx: &mut GraphDefContext, node: &Node) -> Result<()> {
     let value = ctx.add(op, &[x], &[attributes]);
     ctx.bind(node, value)
 }
+
+pub fn read(ctx: &mut GraphDefReader, node: &GraphDefInput) -> Result<Vec<TensorId>> {
+    let op = match node.op {
+        "Softmax" => LiteOp::Softmax { beta: 1.0 },
+        _ => LiteOp::LogSoftmax,
+    };
+    Ok(vec![ctx.emit(op, &[node.input(0)?])?])
+}

@@ -89,15 +89,6 @@ pub fn tfjs_kind(bytes: &[u8]) -> Result<TfjsKind> {
     }
 }
 
-/// The files of weights that a `model.json` names; none that lies outside its folder.
-pub fn tfjs_files(bytes: &[u8]) -> Vec<String> {
-    let Ok(file) = read_json(bytes) else { return vec![] };
-    let groups = file["weightsManifest"].as_array().map_or(&[][..], Vec::as_slice);
-    let paths = groups.iter().filter_map(|group| group["paths"].as_array()).flatten();
-    let inside = paths.filter_map(Value::as_str).filter(|path| tfjs::is_inside(path));
-    inside.map(str::to_string).collect()
-}
-
 /// The layers-model in a `model.json` of TensorFlow.js, whose weights lie in files in `folder`.
 ///
 /// # Errors

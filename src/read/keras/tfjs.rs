@@ -86,7 +86,7 @@ fn read_group(group: Group, folder: &Path, found: &mut Vec<(String, Variable)>) 
 }
 
 /// Whether a path of a file of weights stays in the folder of `model.json`.
-pub fn is_inside(path: &str) -> bool {
+fn is_inside(path: &str) -> bool {
     !path.is_empty() && Path::new(path).components().all(|c| matches!(c, Component::Normal(_)))
 }
 

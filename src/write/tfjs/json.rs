@@ -23,19 +23,21 @@ impl Serialize for Fields {
 /// The type by which TensorFlow.js knows values: it has float32, int32, bool and strings.
 pub fn type_name(dtype: DataType) -> &'static str {
     let known = match dtype {
-        DataType::Half => DataType::Float,
+        DataType::Half | DataType::Bfloat16 | DataType::Double => DataType::Float,
         DataType::Int64
         | DataType::Uint8
         | DataType::Int8
         | DataType::Int16
         | DataType::Uint16
-        | DataType::Uint32 => DataType::Int32,
+        | DataType::Uint32
+        | DataType::Uint64 => DataType::Int32,
         DataType::Invalid
         | DataType::Float
         | DataType::Int32
         | DataType::String
         | DataType::Bool
-        | DataType::Resource => dtype,
+        | DataType::Resource
+        | DataType::Variant => dtype,
     };
     known.name()
 }

@@ -184,7 +184,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__convert)
-            opts="-o -q -v -h -V --quantize --to --frozen --out --labels --set --tolerance --layout --data --no-verify --weight-shard-size --metadata --demo --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --plot --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
+            opts="-o -q -v -h -V --quantize --to --frozen --out --labels --set --tolerance --layout --data --no-verify --weight-shard-size --metadata --demo --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --block-size --plot --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -263,6 +263,10 @@ _mlctl() {
                     return 0
                     ;;
                 --max-drop)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --block-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -542,7 +546,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__quantize)
-            opts="-o -q -v -h -V --scheme --to --frozen --out --labels --set --tolerance --layout --data --no-verify --weight-shard-size --metadata --demo --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --plot --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
+            opts="-o -q -v -h -V --scheme --to --frozen --out --labels --set --tolerance --layout --data --no-verify --weight-shard-size --metadata --demo --calibrate --samples --ranges-by --ranges --save-ranges --per-tensor --no-equalization --no-bias-correction --io --keep-float --max-drop --block-size --plot --scale --mean --std --input-layout --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -621,6 +625,10 @@ _mlctl() {
                     return 0
                     ;;
                 --max-drop)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --block-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -91,7 +91,8 @@ int8\t''
 uint8\t''
 int16\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l keep-float -d 'Layers whose name this matches stay float32 (may be repeated)' -r
-complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power. With dynamic, w8 and w4: keep the fewest weights in float16, by the error\'s share of the outputs\' power in the worst run [default there: 0.07%; w4: 100%]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l block-size -d 'With w4: dense layers whose inputs it divides get a scale for each so many, and run on XNNPACK alone' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l plot -d 'Draw what each layer loses, and the values of the worst beside where they are clipped' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l mean -d 'Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406' -r
@@ -133,7 +134,8 @@ int8\t''
 uint8\t''
 int16\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l keep-float -d 'Layers whose name this matches stay float32 (may be repeated)' -r
-complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power. With dynamic, w8 and w4: keep the fewest weights in float16, by the error\'s share of the outputs\' power in the worst run [default there: 0.07%; w4: 100%]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l block-size -d 'With w4: dense layers whose inputs it divides get a scale for each so many, and run on XNNPACK alone' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l plot -d 'Draw what each layer loses, and the values of the worst beside where they are clipped' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l mean -d 'Subtracted from the scaled pixel, one number or one a channel: 0.485,0.456,0.406' -r
@@ -239,19 +241,9 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -s q -l quiet -
 complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -s v -l verbose -d 'Tell more'
 complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_using_subcommand completions" -s V -l version -d 'Print version'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "train" -d 'Train a model and save it as a new version'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "save" -d 'Save a model as a further version directory'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "convert" -d 'Convert a model to .tflite, TensorFlow.js or a SavedModel and check the result against the original'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "quantize" -d 'Quantize a model (convert with a scheme)'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "predict" -d 'Run a model on pictures, arrays or numbers'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "inspect" -d 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "compare" -d 'Run two models on the same inputs and show how far their outputs are apart'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "bench" -d 'Measure how fast a model runs'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "completions" -d 'Print the completions for a shell'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "train" -d 'Train a model and save it as a new version'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "save" -d 'Save a model as a further version directory'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "convert" -d 'Convert a model to .tflite or a SavedModel and check the result against the original'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "convert" -d 'Convert a model to .tflite, TensorFlow.js or a SavedModel and check the result against the original'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "quantize" -d 'Quantize a model (convert with a scheme)'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "predict" -d 'Run a model on pictures, arrays or numbers'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "inspect" -d 'Show what is in a model: inputs, outputs, ops, sizes, metadata'

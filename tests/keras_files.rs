@@ -136,7 +136,7 @@ fn layers_models_of_tensorflow_js_predict_what_it_predicts() {
     replaced("shard1.bin", "/etc/passwd");
     says("outside the folder");
     replaced("layers-model", "graph-model");
-    says("graph-model");
+    says("not a TensorFlow.js model");
     replaced("layers-model", "other-model");
     says("unknown format 'other-model'");
     replaced("conv/kernel", "other/kernel");

@@ -72,7 +72,13 @@ fn locate_path(path: &Path) -> Result<Located> {
     let metadata =
         fs::metadata(path).with_context(|| format!("cannot open model {}", path.display()))?;
     if metadata.is_dir() {
-        if path.join(FILE_NAME).is_file() {
+        let record = path.join(FILE_NAME);
+        ensure!(
+            record.is_file() || record.symlink_metadata().is_err(),
+            "{} is no file, so what is beside it cannot be trusted; take it away to use the rest",
+            record.display()
+        );
+        if record.is_file() {
             let name = name_of_version(path)?;
             return Ok(Located { name, place: Place::Version(path.to_path_buf()) });
         }

@@ -43,11 +43,12 @@ def difference(found, expected):
     return off
 
 
-def predicted(mlctl, source, work):
+def predicted(mlctl, source, work, model=None):
+    """How far `model`, otherwise the source itself, is from TensorFlow on the source."""
     given, out = work / "in.npz", work / "out.npz"
     np.savez(given, **arrays(source, "input"))
     out.unlink(missing_ok=True)
-    mlctl.predict(source, given, out)
+    mlctl.predict(model or source, given, out)
     with np.load(out) as file:
         return difference({name: file[name] for name in file}, arrays(source, "output"))
 
@@ -61,7 +62,7 @@ def converted(mlctl, litert, source, work):
 
 
 def of_the_book(report, mlctl, source, work):
-    """The book's command, in mlctl's spelling, where TensorFlow wrote the version directory."""
+    """The book's commands, in mlctl's spelling, where TensorFlow wrote the version directory."""
     version = work / "my_mnist_model/0001"
     version.parent.mkdir()
     shutil.copytree(source, version)
@@ -70,6 +71,8 @@ def of_the_book(report, mlctl, source, work):
     mlctl.run("convert", "my_mnist_model", "-o", "newest.tflite", "-q", cwd=work)
     same = lambda: (work / "newest.tflite").read_bytes() == (work / "my_mnist_model.tflite").read_bytes()
     report.check("the book's command: the newest version is the same", same, equal(True))
+    mlctl.run("convert", "./my_mnist_model/0001", "--to", "tfjs", "-o", "./my_tfjs_model", "-q", cwd=work)
+    report.check("the book's command for browsers", lambda: predicted(mlctl, source, work, work / "my_tfjs_model"), at_most(1e-5))
 
 
 def round_trip(mlctl, net, form, work):

@@ -8,7 +8,9 @@ mod models;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use mlctl::format::npy::read_npz;
 use models::{base_of, half_plus, put};
+use serde_json::{Value, json};
 use serving::{Server, copy, place, trained};
 use std::fs;
 use std::io::{Read, Write};
@@ -256,6 +258,39 @@ fn a_trained_model_is_served_with_its_classes() {
     let body = format!("{{\"examples\": [{{\"input\": [{pixels}]}}]}}");
     let response = server.post("/v1/models/my_mnist_model:classify", &body).json();
     assert_eq!(response["results"][0][9][0], "9", "{response}");
+}
+
+#[test]
+fn a_saved_model_that_keras_wrote_is_served() {
+    let base = tempfile::tempdir().unwrap();
+    let of_keras = |name: &str| serving::fixtures().join("saved_models").join(name);
+    copy(&of_keras("keras"), &base.path().join("1"));
+    fs::write(base.path().join("1/notes.json"), "{}").unwrap();
+    let server = start(&base, &[]);
+    let arrays = |name: &str| read_npz(&fs::read(of_keras(name)).unwrap().into()).unwrap();
+    let (_, picture) = &arrays("keras_input.npz")[0];
+    let body = json!({"inputs": nested(&picture.to_f32(), &picture.shape)});
+    let response = server.post(PREDICT, &body.to_string());
+    let found: Value = serde_json::from_str(&response.text()).unwrap();
+    for (name, expected) in arrays("keras_output.npz") {
+        let rows = found["outputs"][&name].as_array().unwrap().iter();
+        let values: Vec<f64> =
+            rows.flat_map(|row| row.as_array().unwrap()).map(|v| v.as_f64().unwrap()).collect();
+        assert_eq!(values.len(), expected.to_f32().len(), "{name}");
+        for (value, expected) in values.iter().zip(expected.to_f32()) {
+            assert!((value - f64::from(expected)).abs() < 1e-5, "{name}: {value}, {expected}");
+        }
+    }
+}
+
+/// `values` as lists in lists.
+fn nested(values: &[f32], shape: &[usize]) -> Value {
+    match shape {
+        [] => json!(values[0]),
+        [rows, inner @ ..] => {
+            values.chunks(values.len() / rows).map(|row| nested(row, inner)).collect()
+        }
+    }
 }
 
 #[test]

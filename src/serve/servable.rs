@@ -4,7 +4,7 @@ use super::failure::{Answer, Code, Failure};
 use super::queue::{Queue, QueueOptions};
 use crate::compare::example_inputs;
 use crate::graph::{Dim, ElementType, shape_text};
-use crate::model::{Format, LoadedModel, Located, Place, holds_record};
+use crate::model::{Format, LoadedModel, Located, Place, bytes_of, holds_record};
 use crate::runtime::{Plan, Port, Tensor};
 use crate::tract::guard::{Allowance, with_allowance};
 use anyhow::{Context, Result, bail, ensure};
@@ -120,6 +120,7 @@ fn find_model(model: &str, folder: &Path) -> Result<Located> {
         .with_context(|| cannot_read(folder))?
         .into_iter()
         .filter_map(|path| Format::of_name(&path).map(|format| (path, format)))
+        .filter(|(path, format)| *format != Format::TensorFlowJs || path.ends_with("model.json"))
         .collect();
     files.sort_by(|a, b| a.0.cmp(&b.0));
     let is_named_model = |path: &Path| path.file_stem().is_some_and(|stem| stem == "model");
@@ -130,10 +131,10 @@ fn find_model(model: &str, folder: &Path) -> Result<Located> {
         [(path, format)] => {
             Ok(Located { name, place: Place::File { path: path.clone(), format: *format } })
         }
-        [] if folder.join("saved_model.pb").is_file() => {
-            bail!("{} holds a SavedModel, which cannot be read yet", folder.display())
-        }
-        [] => bail!("{} holds no model: no mlctl.json, .onnx, .tflite", folder.display()),
+        [] => bail!(
+            "{} holds no model: no mlctl.json, saved_model.pb, model.json, .onnx, .tflite, .keras, .h5",
+            folder.display()
+        ),
         several => {
             let names = several.iter().filter_map(|(path, _)| path.file_name()?.to_str());
             let names: Vec<&str> = names.collect();
@@ -153,7 +154,7 @@ fn cannot_read(folder: &Path) -> String {
 fn size_of(located: &Located) -> u64 {
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
     match &located.place {
-        Place::File { path, .. } => size(path),
+        Place::File { path, format } => bytes_of(path, *format),
         Place::Version(folder) => std::fs::read_dir(folder)
             .map_or(0, |entries| entries.flatten().map(|entry| size(&entry.path())).sum()),
     }

@@ -140,7 +140,8 @@ def check_saved_model(report, mlctl, folder, model, size):
     print(f"      predict of saved-model: {seconds:.0f} s, {memory:,.0f} MB")
     with np.load(arrays) as got:
         report.check("saved-model: predict", lambda: difference(got, wanted), at_most(1e-5))
-    report.check("saved-model: memory of predict", lambda: memory, at_most(RUN_MB))
+    # TensorFlow has the product's weights the other way round: they are turned in memory
+    report.check("saved-model: memory of predict", lambda: memory, at_most(RUN_MB + ROWS * WIDTH * 4 / 1e6))
     try:
         interpreter = python()
     except NoTensorflow as reason:

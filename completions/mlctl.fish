@@ -91,7 +91,7 @@ int8\t''
 uint8\t''
 int16\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l keep-float -d 'Layers whose name this matches stay float32 (may be repeated)' -r
-complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power. With dynamic, w8 and w4: keep the fewest weights in float16, by the error\'s share of the outputs\' power in the worst run [default there: 0.07%; w4: 100%]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power. With dynamic, w8 and w4: keep the fewest weights in float16, by the error\'s share of the outputs\' power in the worst run [default there: 0.05%; w4: 100%]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l block-size -d 'With w4: dense layers whose inputs it divides get a scale for each so many, and run on XNNPACK alone' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l plot -d 'Draw what each layer loses, and the values of the worst beside where they are clipped' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand convert" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r
@@ -134,7 +134,7 @@ int8\t''
 uint8\t''
 int16\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l keep-float -d 'Layers whose name this matches stay float32 (may be repeated)' -r
-complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power. With dynamic, w8 and w4: keep the fewest weights in float16, by the error\'s share of the outputs\' power in the worst run [default there: 0.07%; w4: 100%]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l max-drop -d 'Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels, otherwise the error\'s share of the outputs\' power. With dynamic, w8 and w4: keep the fewest weights in float16, by the error\'s share of the outputs\' power in the worst run [default there: 0.05%; w4: 100%]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l block-size -d 'With w4: dense layers whose inputs it divides get a scale for each so many, and run on XNNPACK alone' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l plot -d 'Draw what each layer loses, and the values of the worst beside where they are clipped' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand quantize" -l scale -d 'Multiplies the pixel (0 to 255) [default: the model\'s record, or 1/255]' -r

@@ -151,7 +151,7 @@ struct IntegerArgs {
     keep_float: Vec<Regex>,
     /// Keep the fewest layers in float32 that bring the loss to at most this: of accuracy where the samples have labels,
     /// otherwise the error's share of the outputs' power. With dynamic, w8 and w4: keep the fewest weights in float16, by
-    /// the error's share of the outputs' power in the worst run [default there: 0.07%; w4: 100%]
+    /// the error's share of the outputs' power in the worst run [default there: 0.05%; w4: 100%]
     #[arg(long, value_name = "P%", value_parser = percent)]
     max_drop: Option<f64>,
     /// With w4: dense layers whose inputs it divides get a scale for each so many, and run on XNNPACK alone

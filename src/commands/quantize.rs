@@ -168,8 +168,8 @@ pub fn save_ranges(path: &Path, quantized: &Quantized) -> Result<()> {
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The error's share of the outputs' power, where the user does not say: half of what a correlation of 0.9995 allows, for real inputs
-/// differ from those it is measured on.
+/// The error's share of the outputs' power, where the user does not say: half of what a correlation of 0.9995 allows,
+/// for real inputs differ from those it is measured on.
 const DEFAULT_DROP: f64 = 0.0005;
 
 /// Quantizes the weights of `graph` alone, in place. What that costs is measured on the `data`, otherwise on inputs that

@@ -361,7 +361,7 @@ def check_dynamic(report, mlctl, name, folder, litert):
     report.check(f"{name} dynamic: bytes", lambda: lite.stat().st_size, at_most(int(path.stat().st_size * 1.1) + 20_000))
     reached = near(own, expected)
     for kernels, xnnpack in KERNELS.items():
-        # the reference kernels quantize a picture's activations with one scale, and so does LiteRT for what it leaves to them
+        # seen of squeezenet1_1 on the reference kernels: 2.3 dB less; the cause is not found
         limit = min(reached - (2.5 if xnnpack == REFERENCE else 1.5), 40.0)
         measured = lambda: near([litert.outputs(lite, x, xnnpack) for x in inputs], expected)
         report.check(f"{name} dynamic: SQNR, {kernels} (onnxruntime {reached:.1f})", measured, at_least(limit))

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 #[derive(Debug)]
 pub struct Call {
     pub path: String,
+    pub headers: HeaderMap,
     pub message: Bytes,
     pub came: Instant,
     /// What the client gives it.
@@ -144,7 +145,8 @@ where
     };
     let answered = match message {
         Ok(message) => {
-            let call = Call { path: head.uri.path().to_string(), message, came, time };
+            let (path, headers) = (head.uri.path().to_string(), head.headers);
+            let call = Call { path, headers, message, came, time };
             let gone = async {
                 let _ = poll_fn(|context| respond.poll_reset(context)).await;
             };

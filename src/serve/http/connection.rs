@@ -145,9 +145,12 @@ async fn read_request(
     let keep_alive = head.keep_alive;
     Ok(match read_body(stream, buffer, &head, limits).await? {
         Ok(body) => {
-            let Head { method, path, gzip_body, accepts_gzip, .. } = head;
+            let Head { method, path, headers, gzip_body, accepts_gzip, .. } = head;
             let came = Instant::now();
-            Read::Request(Request { method, path, body, gzip_body, accepts_gzip, came }, keep_alive)
+            Read::Request(
+                Request { method, path, headers, body, gzip_body, accepts_gzip, came },
+                keep_alive,
+            )
         }
         Err(None) => Read::End,
         Err(Some(refusal)) => Read::Refused(refusal),

@@ -8,6 +8,7 @@ pub use connection::race;
 use super::failure::Failure;
 use super::metrics::Metrics;
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub struct Request {
     pub method: String,
     /// As sent, without the query.
     pub path: String,
+    pub headers: HeaderMap,
     pub body: Bytes,
     pub gzip_body: bool,
     pub accepts_gzip: bool,
@@ -61,6 +63,8 @@ pub struct Request {
 pub struct Response {
     pub status: u16,
     pub content_type: &'static str,
+    /// More than those of content and connection.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     pub gzip: bool,
     pub body: Vec<u8>,
 }
@@ -69,12 +73,12 @@ pub const JSON: &str = "application/json";
 
 impl Response {
     pub fn json(body: Vec<u8>) -> Response {
-        Response { status: 200, content_type: JSON, gzip: false, body }
+        Response { status: 200, content_type: JSON, headers: vec![], gzip: false, body }
     }
 
     pub fn text(text: impl Into<Vec<u8>>) -> Response {
         let content_type = "text/plain; charset=utf-8";
-        Response { status: 200, content_type, gzip: false, body: text.into() }
+        Response { status: 200, content_type, headers: vec![], gzip: false, body: text.into() }
     }
 
     /// `{"error": "…"}`
@@ -95,6 +99,11 @@ impl Response {
             self.content_type,
             self.body.len()
         );
+        for (name, value) in &self.headers {
+            let _ = write!(head, "{name}: ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
         if self.gzip {
             head.extend_from_slice(b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n");
         }

@@ -10,6 +10,7 @@ pub struct Head {
     pub method: String,
     /// Without the query.
     pub path: String,
+    pub headers: http::HeaderMap,
     pub keep_alive: bool,
     pub expects_continue: bool,
     pub gzip_body: bool,
@@ -88,6 +89,7 @@ fn head_of(request: &httparse::Request) -> Result<Head, Refusal> {
     let mut head = Head {
         method: request.method.unwrap_or_default().to_string(),
         path: path.to_string(),
+        headers: http::HeaderMap::new(),
         keep_alive: http_1_1,
         expects_continue: false,
         gzip_body: false,
@@ -96,6 +98,12 @@ fn head_of(request: &httparse::Request) -> Result<Head, Refusal> {
     };
     let mut hosts = 0;
     for header in request.headers.iter() {
+        if let (Ok(name), Ok(value)) = (
+            http::HeaderName::from_bytes(header.name.as_bytes()),
+            http::HeaderValue::from_bytes(header.value),
+        ) {
+            head.headers.append(name, value);
+        }
         let Ok(value) = std::str::from_utf8(header.value) else {
             continue;
         };
@@ -270,7 +278,7 @@ mod tests {
         match parse_head(&mut buffer) {
             Parsed::Head(head) => {
                 assert!(buffer.is_empty(), "{text}");
-                Ok(head)
+                Ok(Head { headers: http::HeaderMap::new(), ..head })
             }
             Parsed::Refused(refusal) => Err(refusal),
             Parsed::Partial => panic!("{text} is not whole"),
@@ -282,6 +290,7 @@ mod tests {
         let plain = Head {
             method: "POST".into(),
             path: "/a/b".into(),
+            headers: http::HeaderMap::new(),
             keep_alive: true,
             expects_continue: false,
             gzip_body: false,

@@ -339,6 +339,7 @@ fn bodies_that_are_too_large_or_too_deep() {
         b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
     );
     client.send(b"fffffffff\r\n");
+    client.send(&[b'['; 150_000]);
     assert_eq!(client.response().unwrap().status, 413);
     for open in ["[", "{\"a\":", "{\"instances\":[", "{\"instances\": [1, [", "{\"inputs\": "] {
         let body = open.repeat(90_000 / open.len());

@@ -18,7 +18,9 @@ use hyper::service::service_fn;
 use hyper::{Method, Version};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,15 +67,16 @@ pub async fn serve_connection<F>(
         .await
     };
     let mut stream = connection.into_parts().io.into_inner();
-    if ended.is_err() && phase.get() == Phase::Head {
-        let _ = stream.write_all(TOO_SLOW).await;
+    if phase.get() == Phase::Head && ended.is_err_and(|error| is_timeout(&error)) {
+        let _ = stream.write_all(&Refusal::Body(NoBody::TooSlow).response().as_bytes()).await;
     }
     linger(stream).await;
 }
 
-const TOO_SLOW: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: 40\r\n\
-    Connection: close\r\n\r\n{\"error\": \"the request comes too slowly\"}";
+fn is_timeout(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    cause.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+}
 
 /// A request is worked on while this lives.
 struct Busy(SharedPhase);
@@ -105,7 +108,7 @@ async fn linger(mut stream: Timed) {
                 n => read += n,
             }
         }
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     };
     let _ = timeout(TIME, drain).await;
 }

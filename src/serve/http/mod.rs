@@ -5,7 +5,7 @@ mod connection;
 pub mod timed;
 pub mod tls;
 
-use super::failure::Failure;
+use super::failure::{Code, Failure};
 use super::metrics::Metrics;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -93,6 +93,16 @@ impl Response {
         super::json::write::write_string(&mut body, &failure.message);
         body.push(b'}');
         Response { status: failure.code.http_status(), ..Response::json(body) }
+    }
+
+    /// As it is sent where a connection has no request, and ends.
+    fn as_bytes(&self) -> Vec<u8> {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let (kind, length) = (self.content_type, self.body.len());
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        [head.as_bytes(), &self.body].concat()
     }
 
     fn into_hyper(self) -> hyper::Response<Full<Bytes>> {
@@ -225,8 +235,6 @@ impl Drop for Open {
 }
 
 fn refuse(stream: &TcpStream) {
-    let _ = stream.try_write(
-        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\
-          Retry-After: 1\r\nConnection: close\r\n\r\n{\"error\": \"too many connections\"}",
-    );
+    let failure = Failure::new(Code::Unavailable, "too many connections");
+    let _ = stream.try_write(&Response::failure(&failure).as_bytes());
 }

@@ -3,8 +3,10 @@
 use super::{Global, usage_error};
 use crate::format::mmap::read_text;
 use crate::model::{Place, holds_record, locate};
-use crate::serve::config::{Batching, METRICS_PATH, ModelConfig, Source, parse_monitoring};
-use crate::serve::{Limits, ServeOptions, serve};
+use crate::serve::config::{
+    Batching, METRICS_PATH, ModelConfig, Source, parse_monitoring, parse_ssl,
+};
+use crate::serve::{Limits, Pem, ServeOptions, TlsOptions, serve};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use std::io::Write;
@@ -86,6 +88,37 @@ pub struct ServeArgs {
         help = "prometheus_config { enable path }"
     )]
     monitoring_file: Option<PathBuf>,
+    #[arg(
+        long = "ssl_config_file",
+        alias = "ssl-config-file",
+        value_name = "FILE",
+        help = "TLS on the gRPC port: server_key, server_cert, custom_ca (PEM text), client_verify"
+    )]
+    ssl_file: Option<PathBuf>,
+    #[arg(
+        long,
+        alias = "tls_cert",
+        value_name = "FILE",
+        requires = "tls_key",
+        help = "TLS on both ports: the server's certificate and those above it, in PEM; SIGHUP reads it again"
+    )]
+    tls_cert: Option<PathBuf>,
+    #[arg(
+        long,
+        alias = "tls_key",
+        value_name = "FILE",
+        requires = "tls_cert",
+        help = "Its private key, in PEM"
+    )]
+    tls_key: Option<PathBuf>,
+    #[arg(
+        long,
+        alias = "tls_client_ca",
+        value_name = "FILE",
+        requires = "tls_cert",
+        help = "Takes clients alone whose certificate one of these signed (mutual TLS)"
+    )]
+    tls_client_ca: Option<PathBuf>,
     #[arg(long = "rest_api_timeout_in_ms", alias = "rest-api-timeout-in-ms", value_name = "MS",
           default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000),
           help = "Time for a request")]
@@ -152,6 +185,11 @@ impl ServeArgs {
                 body: self.max_body as usize,
                 ..Limits::default()
             },
+            grpc_tls: match &self.ssl_file {
+                Some(path) => Some(parsed(path, parse_ssl)?),
+                None => self.tls(),
+            },
+            rest_tls: self.tls(),
             grace: Duration::from_secs_f64(self.grace),
         };
         let quiet = global.quiet;
@@ -198,6 +236,16 @@ impl ServeArgs {
         let name = name.context("give the model a name with --model_name")?;
         ensure!(!name.is_empty() && !name.contains([':', '/']), "'{name}' is no name for a model");
         Ok(Source::Models(vec![ModelConfig::new(&name, &full)]))
+    }
+
+    fn tls(&self) -> Option<TlsOptions> {
+        let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(TlsOptions {
+            certificate: Pem::File(certificate),
+            key: Pem::File(key),
+            client_roots: self.tls_client_ca.clone().map(Pem::File),
+            client_required: self.tls_client_ca.is_some(),
+        })
     }
 
     fn batching(&self) -> Result<Batching> {

@@ -1,5 +1,6 @@
 //! What is to be served and how: TensorFlow Serving's flags and its files in protobuf's text format.
 
+use super::http::tls::{Pem, TlsOptions};
 use super::text_proto::Message;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
@@ -227,6 +228,29 @@ pub fn parse_monitoring(text: &str) -> Result<Option<String>> {
     Ok(path)
 }
 
+/// `--ssl_config_file`: PEM text in quotes.
+///
+/// # Errors
+/// Give the line; key or certificate is missing.
+pub fn parse_ssl(text: &str) -> Result<TlsOptions> {
+    let file = Message::parse(text)?;
+    file.only(&["server_key", "server_cert", "custom_ca", "client_verify"])?;
+    let field = |name| -> Result<Option<Pem>> {
+        let text = file.text(name)?.filter(|text| !text.is_empty());
+        Ok(text.map(|text| Pem::Text(text.into())))
+    };
+    let needed =
+        |name| field(name)?.with_context(|| format!("{name} is missing: PEM text in quotes"));
+    let client_required = file.flag("client_verify")? == Some(true);
+    let client_roots = field("custom_ca")?;
+    ensure!(
+        !client_required || client_roots.is_some(),
+        "client_verify needs custom_ca, the roots of the clients' certificates"
+    );
+    let (certificate, key) = (needed("server_cert")?, needed("server_key")?);
+    Ok(TlsOptions { certificate, key, client_roots, client_required })
+}
+
 pub const METRICS_PATH: &str = "/monitoring/prometheus/metrics";
 
 #[cfg(test)]
@@ -314,5 +338,31 @@ mod tests {
         assert_eq!(path("prometheus_config { enable: true }").as_deref(), Some(METRICS_PATH));
         assert_eq!(path("prometheus_config { enable: false }"), None);
         assert!(parse_monitoring("prometheus_config { enable: true path: 'm' }").is_err());
+    }
+
+    #[test]
+    fn ssl() {
+        let pem = |text: &str| Pem::Text(text.into());
+        let text = "server_key: \"K\\n\" server_cert: 'C' custom_ca: '' client_verify: false";
+        let expected = TlsOptions {
+            certificate: pem("C"),
+            key: pem("K\n"),
+            client_roots: None,
+            client_required: false,
+        };
+        assert_eq!(parse_ssl(text).unwrap(), expected);
+        let text = "server_key: 'K' server_cert: 'C' custom_ca: 'R' client_verify: true";
+        assert_eq!(parse_ssl(text).unwrap().client_roots, Some(pem("R")));
+        for (text, expected) in [
+            ("server_key: 'K'", "server_cert is missing: PEM text in quotes"),
+            ("server_cert: 'C' server_key: ''", "server_key is missing: PEM text in quotes"),
+            (
+                "server_key: 'K' server_cert: 'C' client_verify: true",
+                "client_verify needs custom_ca, the roots of the clients' certificates",
+            ),
+        ] {
+            assert_eq!(parse_ssl(text).unwrap_err().to_string(), expected);
+        }
+        assert!(parse_ssl("key: 'K'").is_err());
     }
 }

@@ -25,6 +25,9 @@ use crate::format::mmap;
 use anyhow::{Context, Result};
 use config::{Batching, Source};
 pub use http::Limits;
+use http::Port;
+use http::tls::Tls;
+pub use http::tls::{Pem, TlsOptions};
 use lifecycle::{Lifecycle, LifecycleOptions};
 use metrics::Metrics;
 use queue::QueueOptions;
@@ -65,6 +68,8 @@ pub struct ServeOptions {
     pub metrics_path: Option<String>,
     pub access_log: bool,
     pub limits: Limits,
+    pub grpc_tls: Option<TlsOptions>,
+    pub rest_tls: Option<TlsOptions>,
     /// For requests that run when the server is to end.
     pub grace: Duration,
 }
@@ -111,6 +116,12 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let (registry, metrics) = (Arc::<Registry>::default(), Arc::<Metrics>::default());
     let grpc_port = bind(&options.host, options.grpc_port).await?;
     let rest_port = bind(&options.host, options.rest_port).await?;
+    let tls = |options: &Option<TlsOptions>, protocol| {
+        let tls = options.clone().map(|options| Tls::new(options, protocol));
+        tls.transpose().map(|tls| tls.map(Arc::new))
+    };
+    let grpc_tls = tls(&options.grpc_tls, b"h2")?;
+    let rest_tls = tls(&options.rest_tls, b"http/1.1")?;
     let mut signals = Signals::new()?;
     let lifecycle = Lifecycle::start(
         LifecycleOptions {
@@ -128,22 +139,36 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
         metrics.clone(),
         journal.clone(),
     )?;
-    journal(&format!("gRPC: {}", grpc_port.local_addr()?));
-    journal(&format!("REST: http://{}", rest_port.local_addr()?));
+    let secured = |tls: &Option<_>| if tls.is_some() { " (TLS)" } else { "" };
+    journal(&format!("gRPC: {}{}", grpc_port.local_addr()?, secured(&grpc_tls)));
+    let scheme = if rest_tls.is_some() { "https" } else { "http" };
+    journal(&format!("REST: {scheme}://{}", rest_port.local_addr()?));
     let limits = Arc::new(options.limits.clone());
     let grace = options.grace;
     let draining = AtomicBool::new(false);
     let server = Arc::new(Server { options, registry, lifecycle, metrics, journal, draining });
     let (stop, stopped) = watch::channel(false);
+    let port = |listener, tls: &Option<Arc<Tls>>| Port {
+        listener,
+        tls: tls.clone(),
+        limits: limits.clone(),
+        metrics: server.metrics.clone(),
+        stop: stopped.clone(),
+    };
     let own = server.clone();
     let answer = move |call| grpc::answer(own.clone(), call);
-    let (own, told) = (server.metrics.clone(), stopped.clone());
-    tokio::spawn(grpc::transport::listen(grpc_port, limits.clone(), own, told, answer));
+    let services = grpc::services(&server)?;
+    tokio::spawn(grpc::transport::listen(port(grpc_port, &grpc_tls), services, answer));
     let own = server.clone();
     let answer = move |request, client: SocketAddr| rest::answer(own.clone(), request, client);
-    tokio::spawn(http::listen(rest_port, limits, server.metrics.clone(), stopped, answer));
+    tokio::spawn(http::listen(port(rest_port, &rest_tls), answer));
     while signals.next().await == Asked::Reload {
         server.lifecycle.reload();
+        for tls in [&grpc_tls, &rest_tls].into_iter().flatten() {
+            if let Err(error) = tls.reload() {
+                (server.journal)(&format!("the certificates stay as they were: {error:#}"));
+            }
+        }
     }
     server.draining.store(true, Ordering::Relaxed);
     let open = || server.metrics.connections.load(Ordering::Relaxed);

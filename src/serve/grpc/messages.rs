@@ -1,5 +1,5 @@
-//! The messages of TensorFlow Serving's gRPC API, by their public field numbers (`tensorflow_serving/apis`), and of the
-//! health protocol. Only those fields that are read or written here.
+//! The messages of TensorFlow Serving's gRPC API, by their public field numbers (`tensorflow_serving/apis`). Only those
+//! fields that are read or written here.
 
 use crate::format::tensorflow::{Signature, TensorShape};
 use bytes::Bytes;
@@ -358,20 +358,6 @@ pub struct SpecificPolicy {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Empty {}
-
-/// `grpc.health.v1`
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct HealthCheckRequest {
-    #[prost(string, tag = "1")]
-    pub service: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct HealthCheckResponse {
-    /// 1: serving, 2: not serving
-    #[prost(int32, tag = "1")]
-    pub status: i32,
-}
 
 impl ModelSpec {
     /// The version that answered.

@@ -1,6 +1,8 @@
-//! TensorFlow Serving's gRPC API: PredictionService, ModelService, and gRPC's health service.
+//! TensorFlow Serving's gRPC API: PredictionService, ModelService, with health and reflection.
 
+mod health;
 mod messages;
+mod reflection;
 mod tensors;
 pub mod transport;
 
@@ -14,21 +16,26 @@ use super::servable::{DEFAULT_SIGNATURE, Method, Servable};
 use crate::format::tensorflow::{Signature, TensorInfo};
 use crate::ops::data_type;
 use crate::runtime::{Port, Tensor};
+use anyhow::Result;
 use messages::*;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use transport::Call;
+use transport::{Call, Services, boxed};
 
 const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
 const MODEL: &str = "/tensorflow.serving.ModelService/";
-const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// Other messages than tensors may have so many bytes: in memory they are many times as large.
 const MOST_SMALL: usize = 16 << 20;
+
+/// What is answered besides calls of one message.
+pub fn services(server: &Arc<Server>) -> Result<Services> {
+    let health = ("/grpc.health.v1.Health/", boxed(health::service(server)));
+    Ok([health].into_iter().chain(reflection::services()?).collect())
+}
 
 /// Answers one call.
 pub async fn answer(server: Arc<Server>, call: Call) -> Answer<Vec<u8>> {
@@ -69,10 +76,9 @@ async fn handle(server: &Arc<Server>, call: Call, kind: &mut Option<Kind>) -> An
             _ => Err(unknown()),
         };
     }
-    match (call.path.strip_prefix(MODEL), call.path.strip_prefix(HEALTH)) {
-        (Some("GetModelStatus"), _) => status(server, &small(&call)?),
-        (Some("HandleReloadConfigRequest"), _) => reload(server, small(&call)?, deadline).await,
-        (_, Some("Check")) => health(server, &small(&call)?),
+    match call.path.strip_prefix(MODEL) {
+        Some("GetModelStatus") => status(server, &small(&call)?),
+        Some("HandleReloadConfigRequest") => reload(server, small(&call)?, deadline).await,
         _ => Err(unknown()),
     }
 }
@@ -431,13 +437,4 @@ fn model_of(config: &ModelConfigProto) -> Answer<ModelConfig> {
         model.labels.insert(label.clone(), number(*version)?);
     }
     Ok(model)
-}
-
-fn health(server: &Server, request: &HealthCheckRequest) -> Answer<Vec<u8>> {
-    let known = ["", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"];
-    if !known.contains(&request.service.as_str()) {
-        return Err(Failure::new(Code::NotFound, "unknown service"));
-    }
-    let serving = server.registry.is_ready() && !server.draining.load(Relaxed);
-    Ok(HealthCheckResponse { status: if serving { 1 } else { 2 } }.encode_to_vec())
 }

@@ -1,28 +1,35 @@
-//! gRPC over HTTP/2: one message in, one out, and how it went in the trailers (github.com/grpc/grpc,
-//! doc/PROTOCOL-HTTP2.md). Knows no service.
+//! gRPC: HTTP/2 (hyper) and its framing (tonic). Which service a call is for is told here by its path alone; a message
+//! is bytes.
 
 use crate::serve::failure::{Answer, Code, Failure};
-use crate::serve::http::{Limits, Open, race};
-use crate::serve::metrics::Metrics;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use flate2::read::GzDecoder;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
-use http::{HeaderMap, HeaderValue, Response};
+use crate::serve::http::body::{self, NoBody};
+use crate::serve::http::timed::Timed;
+use crate::serve::http::tls::Stream;
+use crate::serve::http::{Limits, Port, told_to_stop};
+use bytes::{Buf, BufMut, Bytes};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io::Read;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::Service;
+use tonic::server::Grpc;
 
 /// A call: `/tensorflow.serving.PredictionService/Predict` and its message.
 #[derive(Debug)]
 pub struct Call {
     pub path: String,
+    /// The call's metadata.
     pub headers: HeaderMap,
     pub message: Bytes,
     pub came: Instant,
@@ -30,224 +37,229 @@ pub struct Call {
     pub time: Option<Duration>,
 }
 
+/// A service of tonic's.
+pub type Serve = Arc<
+    dyn Fn(hyper::Request<Incoming>) -> Pin<Box<dyn Future<Output = hyper::Response<Body>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// What the port answers besides calls of one message: by what the path begins with.
+pub type Services = Arc<[(&'static str, Serve)]>;
+
+pub fn boxed<S>(service: S) -> Serve
+where
+    S: Service<hyper::Request<Incoming>, Response = hyper::Response<Body>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    Arc::new(move |request| {
+        let called = service.clone().call(request);
+        Box::pin(async move {
+            let Ok(response) = called.await;
+            response
+        })
+    })
+}
+
 /// Calls of one connection at the same time.
 const MOST_STREAMS: u32 = 1000;
 const WINDOW: u32 = 1 << 20;
 const MOST_HEAD: u32 = 16 << 10;
+/// A connection that is silent for so long is asked whether it lives.
+const SILENCE: Duration = Duration::from_secs(60);
 
-/// Takes connections until `stop` says so.
+/// Takes connections until the port is told to stop.
 pub async fn listen<F>(
-    listener: TcpListener,
-    limits: Arc<Limits>,
-    metrics: Arc<Metrics>,
-    stop: watch::Receiver<bool>,
+    port: Port,
+    services: Services,
     answer: impl Fn(Call) -> F + Clone + Send + Sync + 'static,
 ) where
     F: Future<Output = Answer<Vec<u8>>> + Send + 'static,
 {
-    const PAUSE: Duration = Duration::from_millis(20);
-    let accept = async {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            };
-            if metrics.connections.load(Relaxed) >= limits.connections {
-                metrics.refused_connections.fetch_add(1, Relaxed);
-                continue;
-            }
-            let open = Open::new(metrics.clone());
+    let (limits, stop) = (port.limits.clone(), port.stop.clone());
+    port.listen(
+        |_| {},
+        move |stream, _| {
             let (limits, stop, answer) = (limits.clone(), stop.clone(), answer.clone());
-            tokio::spawn(async move {
-                let _ = serve_connection(stream, &limits, stop, answer).await;
-                drop(open);
-            });
-        }
-    };
-    let mut told = stop.clone();
-    race::<()>(pin!(accept), pin!(told_to_stop(&mut told))).await;
-}
-
-async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
-    while !*stop.borrow() {
-        if stop.changed().await.is_err() {
-            return;
-        }
-    }
+            serve_connection(stream, limits, stop, services.clone(), answer)
+        },
+    )
+    .await;
 }
 
 async fn serve_connection<F>(
-    stream: TcpStream,
-    limits: &Arc<Limits>,
+    stream: Stream,
+    limits: Arc<Limits>,
     mut stop: watch::Receiver<bool>,
+    services: Services,
     answer: impl Fn(Call) -> F + Clone + Send + Sync + 'static,
-) -> Result<(), h2::Error>
-where
+) where
     F: Future<Output = Answer<Vec<u8>>> + Send + 'static,
 {
-    let _ = stream.set_nodelay(true);
-    let mut builder = h2::server::Builder::new();
+    let stream = Timed::http2(stream, limits.clone());
+    let service = service_fn(move |request| {
+        let (limits, services, answer) = (limits.clone(), services.clone(), answer.clone());
+        async move { Ok::<_, Infallible>(respond(request, &limits, &services, answer).await) }
+    });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
+        .timer(TokioTimer::new())
         .max_concurrent_streams(MOST_STREAMS)
-        .initial_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW * 4)
-        .max_header_list_size(MOST_HEAD);
-    let Ok(connection) = timeout(limits.head, builder.handshake::<_, Bytes>(stream)).await else {
-        return Ok(());
-    };
-    let mut connection = connection?;
+        .max_header_list_size(MOST_HEAD)
+        .keep_alive_interval(SILENCE)
+        .auto_date_header(false);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut told = pin!(told_to_stop(&mut stop));
     let mut stopping = false;
-    loop {
-        let accepted = match stopping {
-            true => Some(connection.accept().await),
-            false => race(pin!(connection.accept()), pin!(told_to_stop(&mut stop))).await,
-        };
-        let Some(accepted) = accepted else {
-            connection.graceful_shutdown();
+    let _ = poll_fn(|context| {
+        if !stopping && told.as_mut().poll(context).is_ready() {
             stopping = true;
-            continue;
-        };
-        let Some(accepted) = accepted else { return Ok(()) };
-        let (request, respond) = accepted?;
-        let (limits, answer) = (limits.clone(), answer.clone());
-        tokio::spawn(async move {
-            let _ = serve_call(request, respond, &limits, answer).await;
-        });
-    }
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(context)
+    })
+    .await;
 }
 
-async fn serve_call<F>(
-    request: http::Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
+async fn respond<F>(
+    request: hyper::Request<Incoming>,
     limits: &Limits,
+    services: &Services,
     answer: impl Fn(Call) -> F,
-) -> Result<(), h2::Error>
+) -> hyper::Response<Body>
 where
     F: Future<Output = Answer<Vec<u8>>>,
 {
     let came = Instant::now();
-    let (head, mut body) = request.into_parts();
+    let path = request.uri().path();
+    if let Some((_, serve)) = services.iter().find(|(prefix, _)| path.starts_with(prefix)) {
+        return serve(request).await;
+    }
+    unary(request, limits, came, answer).await
+}
+
+/// One message in, one out.
+async fn unary<F>(
+    request: hyper::Request<Incoming>,
+    limits: &Limits,
+    came: Instant,
+    answer: impl Fn(Call) -> F,
+) -> hyper::Response<Body>
+where
+    F: Future<Output = Answer<Vec<u8>>>,
+{
+    let (head, body) = request.into_parts();
     let is_grpc = head
         .headers
         .get("content-type")
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    if head.method != http::Method::POST || !is_grpc {
-        let mut response = Response::new(());
-        *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        respond.send_response(response, true)?;
-        return Ok(());
+    if head.method != hyper::Method::POST || !is_grpc {
+        let mut response = hyper::Response::new(Body::empty());
+        *response.status_mut() = hyper::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return response;
     }
-    let packing = head.headers.get("grpc-encoding").map(|v| v.as_bytes().to_vec());
-    let time = head.headers.get("grpc-timeout").and_then(|v| timeout_of(v.to_str().ok()?));
-    let message = match read_message(&mut body, limits).await {
-        Ok(message) => unpacked(message, packing.as_deref(), limits.body),
-        Err(failure) => Err(failure),
+    // tonic takes memory for what a message claims to have; here it has come already
+    let body = match read(body, limits).await {
+        Ok(body) => body,
+        Err(failure) => return status_of(failure).into_http(),
     };
-    let answered = match message {
-        Ok(message) => {
-            let (path, headers) = (head.uri.path().to_string(), head.headers);
-            let call = Call { path, headers, message, came, time };
-            let gone = async {
-                let _ = poll_fn(|context| respond.poll_reset(context)).await;
-            };
-            match race(pin!(answer(call)), pin!(gone)).await {
-                Some(answered) => answered,
-                None => return Ok(()),
-            }
-        }
-        Err(failure) => Err(failure),
+    let call = |request: tonic::Request<Bytes>| {
+        let (metadata, _, message) = request.into_parts();
+        let headers = metadata.into_headers();
+        let time = headers.get("grpc-timeout").and_then(|v| timeout_of(v.to_str().ok()?));
+        let path = head.uri.path().to_string();
+        let answered = answer(Call { path, headers, message, came, time });
+        async { answered.await.map(tonic::Response::new).map_err(status_of) }
     };
-    let mut response = Response::new(());
-    let headers = response.headers_mut();
-    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-    match answered {
-        Ok(message) => {
-            let mut send = respond.send_response(response, false)?;
-            let mut framed = BytesMut::with_capacity(message.len() + 5);
-            framed.put_u8(0);
-            framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-            framed.extend_from_slice(&message);
-            send.send_data(framed.freeze(), false)?;
-            let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", HeaderValue::from_static("0"));
-            send.send_trailers(trailers)?;
-        }
-        Err(failure) => {
-            headers.insert("grpc-status", HeaderValue::from(failure.code as u16));
-            if let Ok(text) = HeaderValue::from_str(&encoded(&failure.message)) {
-                headers.insert("grpc-message", text);
-            }
-            let mut send = respond.send_response(response, true)?;
-            if !body.is_end_stream() {
-                send.send_reset(Reason::NO_ERROR);
-            }
-        }
-    }
-    Ok(())
+    let mut request = hyper::Request::new(Full::new(body));
+    *request.headers_mut() = head.headers;
+    Grpc::new(Bytewise)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(limits.body)
+        .unary(Unary(call), request)
+        .await
 }
 
-struct Message {
-    packed: bool,
-    bytes: Bytes,
+async fn read(body: Incoming, limits: &Limits) -> Answer<Bytes> {
+    const PREFIX: usize = 5;
+    let check = |bytes: &[u8]| {
+        let claimed = bytes.get(1..PREFIX).into_iter().flatten();
+        let claimed = claimed.fold(0usize, |n, &byte| n << 8 | usize::from(byte));
+        match claimed > limits.body {
+            true => Err(NoBody::TooLarge(limits.body)),
+            false => Ok(()),
+        }
+    };
+    let most = limits.body.saturating_add(PREFIX);
+    body::read(body, most, limits, check).await.map_err(|none| match none {
+        NoBody::TooLarge(_) => {
+            let message = format!("Received message larger than max ({})", limits.body);
+            Failure::new(Code::ResourceExhausted, message)
+        }
+        NoBody::TooSlow => Failure::new(Code::DeadlineExceeded, "the call comes too slowly"),
+        NoBody::Broken(why) => Failure::new(Code::Cancelled, format!("the call broke off: {why}")),
+    })
 }
 
-async fn read_message(body: &mut RecvStream, limits: &Limits) -> Answer<Message> {
-    let broken = |e: &dyn std::fmt::Display| {
-        Failure::new(Code::Cancelled, format!("the call broke off: {e}"))
-    };
-    let too_large = || {
-        let message = format!("Received message larger than max ({})", limits.body);
-        Failure::new(Code::ResourceExhausted, message)
-    };
-    let mut bytes = BytesMut::new();
-    loop {
-        let Ok(data) = timeout(limits.body_stretch, body.data()).await else {
-            return Err(Failure::new(Code::DeadlineExceeded, "the call comes too slowly"));
-        };
-        let Some(data) = data else { break };
-        let data = data.map_err(|e| broken(&e))?;
-        body.flow_control().release_capacity(data.len()).map_err(|e| broken(&e))?;
-        if bytes.len() + data.len() > limits.body.saturating_add(5) {
-            return Err(too_large());
-        }
-        bytes.extend_from_slice(&data);
-        if let Some(head) = bytes.get(1..5) {
-            let length = head.iter().fold(0usize, |n, &b| n << 8 | usize::from(b));
-            if length > limits.body {
-                return Err(too_large());
-            }
-        }
-    }
-    if bytes.len() < 5 {
-        return Err(Failure::new(Code::Internal, "the call has no message"));
-    }
-    let packed = bytes.get_u8() != 0;
-    let length = bytes.get_u32() as usize;
-    if bytes.len() != length {
-        return Err(Failure::new(Code::Internal, "the call must have one whole message"));
-    }
-    Ok(Message { packed, bytes: bytes.freeze() })
+pub fn status_of(failure: Failure) -> Status {
+    Status::new(tonic::Code::from_i32(failure.code as i32), failure.message)
 }
 
-fn unpacked(message: Message, packing: Option<&[u8]>, most: usize) -> Answer<Bytes> {
-    match (message.packed, packing) {
-        (false, _) => Ok(message.bytes),
-        (true, Some(b"gzip")) => {
-            let mut bytes = vec![];
-            let read =
-                GzDecoder::new(&*message.bytes).take(most as u64 + 1).read_to_end(&mut bytes);
-            read.map_err(|e| {
-                Failure::new(Code::Internal, format!("the message is not gzip: {e}"))
-            })?;
-            match bytes.len() > most {
-                true => Err(Failure::new(
-                    Code::ResourceExhausted,
-                    format!("Received message larger than max ({most}) unpacked"),
-                )),
-                false => Ok(bytes.into()),
-            }
-        }
-        (true, _) => Err(Failure::new(Code::Unimplemented, "only gzip is known as grpc-encoding")),
+struct Unary<C>(C);
+
+impl<C, F> tonic::server::UnaryService<Bytes> for Unary<C>
+where
+    C: FnMut(tonic::Request<Bytes>) -> F,
+    F: Future<Output = Result<tonic::Response<Vec<u8>>, Status>>,
+{
+    type Response = Vec<u8>;
+    type Future = F;
+
+    fn call(&mut self, request: tonic::Request<Bytes>) -> F {
+        self.0(request)
+    }
+}
+
+/// Messages as they are.
+#[derive(Clone, Copy)]
+struct Bytewise;
+
+impl Codec for Bytewise {
+    type Encode = Vec<u8>;
+    type Decode = Bytes;
+    type Encoder = Bytewise;
+    type Decoder = Bytewise;
+
+    fn encoder(&mut self) -> Bytewise {
+        Bytewise
+    }
+
+    fn decoder(&mut self) -> Bytewise {
+        Bytewise
+    }
+}
+
+impl Encoder for Bytewise {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, message: Vec<u8>, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.reserve(message.len());
+        out.put_slice(&message);
+        Ok(())
+    }
+}
+
+impl Decoder for Bytewise {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(bytes.copy_to_bytes(bytes.remaining())))
     }
 }
 
@@ -267,19 +279,6 @@ fn timeout_of(text: &str) -> Option<Duration> {
         "n" => Duration::from_nanos(number),
         _ => return None,
     })
-}
-
-/// Percent-encoded, as `grpc-message` is.
-fn encoded(message: &str) -> String {
-    use std::fmt::Write;
-    let mut text = String::new();
-    for byte in message.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => text.push(char::from(byte)),
-            _ => drop(write!(text, "%{byte:02X}")),
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -304,26 +303,5 @@ mod tests {
         ] {
             assert_eq!(timeout_of(text), expected.map(Duration::from_millis), "{text}");
         }
-    }
-
-    #[test]
-    fn messages_are_encoded() {
-        assert_eq!(encoded("a \"b\" 5% é\n"), "a \"b\" 5%25 %C3%A9%0A");
-    }
-
-    #[test]
-    fn packed_messages() {
-        use flate2::{Compression, write::GzEncoder};
-        use std::io::Write;
-        let mut encoder = GzEncoder::new(vec![], Compression::best());
-        encoder.write_all(&[7; 100_000]).unwrap();
-        let bytes: Bytes = encoder.finish().unwrap().into();
-        let unpack = |packed, packing, most| {
-            unpacked(Message { packed, bytes: bytes.clone() }, packing, most).map_err(|f| f.code)
-        };
-        assert_eq!(unpack(true, Some(&b"gzip"[..]), 100_000).unwrap().len(), 100_000);
-        assert_eq!(unpack(true, Some(&b"gzip"[..]), 99_999), Err(Code::ResourceExhausted));
-        assert_eq!(unpack(true, None, 100_000), Err(Code::Unimplemented));
-        assert_eq!(unpack(false, None, 100_000), Ok(bytes.clone()));
     }
 }

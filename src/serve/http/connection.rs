@@ -1,251 +1,257 @@
-//! HTTP/1.1 on one connection (RFC 9112): requests one after the other, with bounds on time and size for each part.
+//! HTTP/1.1 on one connection: requests one after the other, each read whole. What is ambiguous is refused: a proxy in
+//! front may read it otherwise.
 
-use super::request::{Body, Head, Parsed, Refusal, chunked, parse_head};
-use super::{Limits, Request, Response};
-use bytes::BytesMut;
+use super::body::{self, NoBody};
+use super::timed::{Phase, SharedPhase, Timed};
+use super::tls::Stream;
+use super::{Limits, Request, Response, told_to_stop};
+use crate::serve::failure::{Code, Failure};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue,
+    TRANSFER_ENCODING,
+};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Version};
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 
 /// A head may take this many bytes.
 const MOST_HEAD: usize = 32 << 10;
-/// What a client may send ahead while its request is answered.
-const MOST_AHEAD: usize = 64 << 10;
+const MOST_HEADERS: usize = 100;
 
 /// Answers the requests of one client until it goes, breaks the rules, or `stop` says so.
 pub async fn serve_connection<F>(
-    mut stream: TcpStream,
-    limits: &Limits,
+    stream: Stream,
+    limits: Arc<Limits>,
     mut stop: watch::Receiver<bool>,
-    answer: impl Fn(Request) -> F,
-) -> io::Result<()>
-where
+    answer: impl Fn(Request) -> F + Clone,
+) where
     F: Future<Output = Response>,
 {
-    let _ = stream.set_nodelay(true);
-    let mut buffer = BytesMut::with_capacity(4 << 10);
-    loop {
-        let read = read_request(&mut stream, &mut buffer, limits, &mut stop).await?;
-        let (mut request, keep_alive) = match read {
-            Read::Request(request, keep_alive) => (request, keep_alive),
-            Read::End => return Ok(()),
-            Read::Refused(refusal) => {
-                let response = refusal.response();
-                write_response(&mut stream, &response, false, false, limits).await?;
-                return linger(&mut stream).await;
+    let phase = SharedPhase::new(Phase::Idle);
+    let stream = Timed::http1(stream, phase.clone(), limits.clone());
+    let service = service_fn(|request| {
+        let (busy, limits, answer) = (Busy::new(&phase), limits.clone(), answer.clone());
+        Box::pin(async move {
+            let response = respond(request, &limits, answer).await;
+            drop(busy);
+            Ok::<_, Infallible>(response)
+        })
+    });
+    let mut builder = http1::Builder::new();
+    builder.max_headers(MOST_HEADERS).max_header_size(MOST_HEAD);
+    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
+    let ended = {
+        let mut told = pin!(told_to_stop(&mut stop));
+        let mut stopping = false;
+        poll_fn(|context| {
+            if !stopping && told.as_mut().poll(context).is_ready() {
+                stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
             }
-        };
-        let head_only = request.method == "HEAD";
-        if head_only {
-            request.method = "GET".into();
-        }
-        let answered =
-            race(pin!(answer(request)), pin!(read_ahead(&mut stream, &mut buffer))).await;
-        let Some(response) = answered else { return Ok(()) };
-        let keep_alive = keep_alive && !*stop.borrow();
-        write_response(&mut stream, &response, keep_alive, head_only, limits).await?;
-        if !keep_alive {
-            return Ok(());
-        }
+            connection.poll_without_shutdown(context)
+        })
+        .await
+    };
+    let mut stream = connection.into_parts().io.into_inner();
+    if ended.is_err() && phase.get() == Phase::Head {
+        let _ = stream.write_all(TOO_SLOW).await;
+    }
+    linger(stream).await;
+}
+
+const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nContent-Length: 40\r\n\
+    Connection: close\r\n\r\n{\"error\": \"the request comes too slowly\"}";
+
+/// A request is worked on while this lives.
+struct Busy(SharedPhase);
+
+impl Busy {
+    fn new(phase: &SharedPhase) -> Busy {
+        phase.set(Phase::Busy);
+        Busy(phase.clone())
     }
 }
 
-/// `first`'s result, or `None` when `second` ends before it.
-pub async fn race<T>(
-    mut first: std::pin::Pin<&mut impl Future<Output = T>>,
-    mut second: std::pin::Pin<&mut impl Future<Output = ()>>,
-) -> Option<T> {
-    poll_fn(|context| match first.as_mut().poll(context) {
-        Poll::Ready(result) => Poll::Ready(Some(result)),
-        Poll::Pending => second.as_mut().poll(context).map(|()| None),
-    })
-    .await
-}
-
-/// Ends when the client has gone.
-async fn read_ahead(stream: &mut TcpStream, buffer: &mut BytesMut) {
-    while buffer.len() < MOST_AHEAD {
-        match stream.read_buf(buffer).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.set(Phase::Idle);
     }
-    std::future::pending().await
 }
 
 /// A client that still sends would have its connection reset, and the answer with it: reads on for a moment.
-async fn linger(stream: &mut TcpStream) -> io::Result<()> {
+async fn linger(mut stream: Timed) {
     const TIME: Duration = Duration::from_secs(2);
     const MOST: usize = 1 << 20;
-    stream.shutdown().await?;
     let drain = async {
+        stream.shutdown().await?;
         let mut scrap = [0; 4096];
         let mut read = 0;
         while read < MOST {
-            match stream.read(&mut scrap).await {
-                Ok(0) | Err(_) => return,
-                Ok(n) => read += n,
+            match stream.read(&mut scrap).await? {
+                0 => break,
+                n => read += n,
             }
         }
+        std::io::Result::Ok(())
     };
     let _ = timeout(TIME, drain).await;
-    Ok(())
 }
 
-enum Read {
-    Request(Request, bool),
-    End,
-    Refused(Refusal),
-}
-
-async fn read_request(
-    stream: &mut TcpStream,
-    buffer: &mut BytesMut,
+async fn respond<F>(
+    request: hyper::Request<Incoming>,
     limits: &Limits,
-    stop: &mut watch::Receiver<bool>,
-) -> io::Result<Read> {
-    if buffer.is_empty() {
-        let told = async {
-            while !*stop.borrow() {
-                if stop.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        let first = timeout(limits.idle, stream.read_buf(buffer));
-        match race(pin!(first), pin!(told)).await {
-            Some(Ok(Ok(1..))) => {}
-            Some(Ok(Err(error))) => return Err(error),
-            _ => return Ok(Read::End),
+    answer: impl Fn(Request) -> F,
+) -> hyper::Response<Full<Bytes>>
+where
+    F: Future<Output = Response>,
+{
+    match read(request, limits).await {
+        Ok(request) => answer(request).await.into_hyper(),
+        Err(refusal) => {
+            let mut response = refusal.response().into_hyper();
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
         }
     }
-    let deadline = tokio::time::Instant::now() + limits.head;
-    let head = loop {
-        match parse_head(buffer) {
-            Parsed::Head(head) => break head,
-            Parsed::Refused(refusal) => return Ok(Read::Refused(refusal)),
-            Parsed::Partial if buffer.len() >= MOST_HEAD => {
-                return Ok(Read::Refused(Refusal::HeadTooLarge));
+}
+
+/// Why a request is not read further; the connection ends with the answer.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    Malformed(&'static str),
+    Unsupported(&'static str),
+    Body(NoBody),
+}
+
+impl Refusal {
+    fn response(&self) -> Response {
+        let invalid = Code::InvalidArgument;
+        let (status, code, message) = match self {
+            Refusal::Malformed(what) => (400, invalid, format!("Malformed request: {what}")),
+            Refusal::Body(NoBody::TooLarge(most)) => {
+                (413, invalid, format!("the request's body has more than {most} bytes"))
             }
-            Parsed::Partial => {}
-        }
-        match timeout_at(deadline, stream.read_buf(buffer)).await {
-            Ok(Ok(0)) => return Ok(Read::End),
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Ok(Read::Refused(Refusal::TooSlow)),
+            Refusal::Body(NoBody::TooSlow) => {
+                (408, Code::DeadlineExceeded, "the request comes too slowly".into())
+            }
+            Refusal::Body(NoBody::Broken(why)) => {
+                (400, invalid, format!("Malformed request: {why}"))
+            }
+            Refusal::Unsupported(what) => (501, Code::Unimplemented, (*what).to_string()),
+        };
+        Response { status, ..Response::failure(&Failure::new(code, message)) }
+    }
+}
+
+async fn read(request: hyper::Request<Incoming>, limits: &Limits) -> Result<Request, Refusal> {
+    let (head, body) = request.into_parts();
+    let (gzip_body, accepts_gzip) = check_head(head.version, &head.headers)?;
+    let body = match body.is_end_stream() {
+        true => Bytes::new(),
+        false => {
+            let read = body::read(body, limits.body, limits, |_| Ok(())).await;
+            read.map_err(Refusal::Body)?
         }
     };
-    let keep_alive = head.keep_alive;
-    Ok(match read_body(stream, buffer, &head, limits).await? {
-        Ok(body) => {
-            let Head { method, path, headers, gzip_body, accepts_gzip, .. } = head;
-            let came = Instant::now();
-            Read::Request(
-                Request { method, path, headers, body, gzip_body, accepts_gzip, came },
-                keep_alive,
-            )
-        }
-        Err(None) => Read::End,
-        Err(Some(refusal)) => Read::Refused(refusal),
+    let method = match head.method {
+        Method::HEAD => "GET".into(),
+        method => method.as_str().into(),
+    };
+    Ok(Request {
+        method,
+        path: head.uri.path().to_string(),
+        headers: head.headers,
+        body,
+        gzip_body,
+        accepts_gzip,
+        came: Instant::now(),
     })
 }
 
-/// The body, all of it; `Err(None)` when the client goes before its end.
-async fn read_body(
-    stream: &mut TcpStream,
-    buffer: &mut BytesMut,
-    head: &Head,
-    limits: &Limits,
-) -> io::Result<Result<bytes::Bytes, Option<Refusal>>> {
-    let mut length = match head.body {
-        Body::None => return Ok(Ok(bytes::Bytes::new())),
-        Body::Known(length) if length > limits.body as u64 => {
-            return Ok(Err(Some(Refusal::BodyTooLarge(limits.body))));
-        }
-        Body::Known(length) => length as usize,
-        Body::Chunked => 0,
+/// Whether the body is packed and whether the answer may be.
+fn check_head(version: Version, headers: &HeaderMap) -> Result<(bool, bool), Refusal> {
+    let count = |name| headers.get_all(name).iter().count();
+    if count(HOST) > 1 || (count(HOST) == 0 && version == Version::HTTP_11) {
+        return Err(Refusal::Malformed("HTTP/1.1 needs one Host"));
+    }
+    let chunked = headers.get(TRANSFER_ENCODING);
+    if count(CONTENT_LENGTH) > 1 || (chunked.is_some() && count(CONTENT_LENGTH) > 0) {
+        return Err(Refusal::Malformed("the length of the body is given twice"));
+    }
+    if chunked.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Refusal::Unsupported("Transfer-Encoding other than chunked"));
+    }
+    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().trim().to_lowercase();
+    let gzip_body = match headers.get(CONTENT_ENCODING).map(text).as_deref() {
+        None | Some("" | "identity") => false,
+        Some("gzip" | "x-gzip") => true,
+        _ => return Err(Refusal::Unsupported("Content-Encoding other than gzip")),
     };
-    if head.expects_continue && buffer.is_empty() {
-        timeout(limits.write, stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")).await??;
-    }
-    let mut pace = Pace::new(limits);
-    let mut chunks = chunked::Decoder::default();
-    loop {
-        if matches!(head.body, Body::Chunked) {
-            match chunks.decode(buffer, limits.body) {
-                Ok(Some(body)) => return Ok(Ok(body)),
-                Ok(None) => {}
-                Err(refusal) => return Ok(Err(Some(refusal))),
-            }
-            length = buffer.len() + 1;
-        } else if buffer.len() >= length {
-            return Ok(Ok(buffer.split_to(length).freeze()));
-        }
-        // memory is taken as the bytes come, whatever the head promises
-        buffer.reserve((length - buffer.len()).clamp(1 << 10, 256 << 10));
-        match timeout_at(pace.end, stream.read_buf(buffer)).await {
-            Ok(Ok(0)) => return Ok(Err(None)),
-            Ok(Ok(read)) => pace.add(read),
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Ok(Err(Some(Refusal::TooSlow))),
-        }
-    }
+    let mut accepted = headers.get_all(ACCEPT_ENCODING).iter();
+    let accepts_gzip = accepted.any(|value| accepts_gzip(value.to_str().unwrap_or_default()));
+    Ok((gzip_body, accepts_gzip))
 }
 
-/// A body must bring so many bytes in every stretch of time.
-struct Pace {
-    end: tokio::time::Instant,
-    read: usize,
-    stretch: Duration,
+/// Whether `gzip` is among the encodings and not excluded by `q=0`.
+fn accepts_gzip(value: &str) -> bool {
+    value.split(',').any(|entry| {
+        let mut parts = entry.split(';').map(str::trim);
+        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let quality = parts.find_map(|p| p.strip_prefix("q=")).map_or(Ok(1.0), str::parse::<f32>);
+        is_gzip && quality.is_ok_and(|q| q > 0.0)
+    })
 }
 
-impl Pace {
-    const LEAST: usize = 16 << 10;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderName;
 
-    fn new(limits: &Limits) -> Pace {
-        Pace {
-            end: tokio::time::Instant::now() + limits.body_stretch,
-            read: 0,
-            stretch: limits.body_stretch,
-        }
+    fn check(headers: &[(&str, &str)]) -> Result<(bool, bool), Refusal> {
+        let own = headers.iter().map(|(name, value)| {
+            let name: HeaderName = name.parse().unwrap();
+            (name, HeaderValue::from_str(value).unwrap())
+        });
+        let mut map = HeaderMap::new();
+        own.for_each(|(name, value)| drop(map.append(name, value)));
+        check_head(Version::HTTP_11, &map)
     }
 
-    fn add(&mut self, read: usize) {
-        self.read += read;
-        if self.read >= Pace::LEAST {
-            self.end = tokio::time::Instant::now() + self.stretch;
-            self.read = 0;
-        }
+    #[test]
+    fn heads() {
+        let host = ("host", "x");
+        assert_eq!(check(&[host]), Ok((false, false)));
+        assert_eq!(check(&[host, ("content-encoding", "GZIP")]), Ok((true, false)));
+        assert_eq!(check(&[host, ("accept-encoding", "br, gzip;q=0.5")]), Ok((false, true)));
+        assert_eq!(check(&[host, ("accept-encoding", "gzip;q=0, br")]), Ok((false, false)));
+        assert_eq!(check_head(Version::HTTP_10, &HeaderMap::new()), Ok((false, false)));
     }
-}
 
-async fn write_response(
-    stream: &mut TcpStream,
-    response: &Response,
-    keep_alive: bool,
-    head_only: bool,
-    limits: &Limits,
-) -> io::Result<()> {
-    const SMALL: usize = 64 << 10;
-    let mut head = response.head(keep_alive);
-    let body: &[u8] = if head_only { b"" } else { &response.body };
-    let rest = match body.len() <= SMALL {
-        true => {
-            head.extend_from_slice(body);
-            &[][..]
-        }
-        false => body,
-    };
-    timeout(limits.write, stream.write_all(&head)).await??;
-    for piece in rest.chunks(SMALL) {
-        timeout(limits.write, stream.write_all(piece)).await??;
+    #[test]
+    fn what_is_ambiguous_is_refused() {
+        let (host, length) = (("host", "x"), ("content-length", "1"));
+        let malformed =
+            |headers: &[_]| assert!(matches!(check(headers), Err(Refusal::Malformed(_))));
+        malformed(&[]);
+        malformed(&[host, host]);
+        malformed(&[host, length, length]);
+        malformed(&[host, length, ("transfer-encoding", "chunked")]);
+        let unsupported =
+            |headers: &[_]| assert!(matches!(check(headers), Err(Refusal::Unsupported(_))));
+        unsupported(&[host, ("transfer-encoding", "gzip, chunked")]);
+        unsupported(&[host, ("content-encoding", "br")]);
     }
-    Ok(())
 }

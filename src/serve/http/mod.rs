@@ -1,19 +1,25 @@
-//! An HTTP/1.1 server: connections, their limits, and their end. Knows nothing of models.
+//! Ports, connections and their limits, and HTTP/1.1 on them (hyper). Knows nothing of models.
 
+pub mod body;
 mod connection;
-mod request;
-
-pub use connection::race;
+pub mod timed;
+pub mod tls;
 
 use super::failure::Failure;
 use super::metrics::Metrics;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use std::future::Future;
+use http_body_util::Full;
+use hyper::StatusCode;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::{Duration, Instant};
+use tls::{Stream, Tls};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -89,97 +95,117 @@ impl Response {
         Response { status: failure.code.http_status(), ..Response::json(body) }
     }
 
-    fn head(&self, keep_alive: bool) -> Vec<u8> {
-        use std::io::Write;
-        let mut head = Vec::with_capacity(self.body.len().min(64 << 10) + 256);
-        let (status, reason) = (self.status, reason(self.status));
-        let _ = write!(
-            head,
-            "HTTP/1.1 {status} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
-            self.content_type,
-            self.body.len()
-        );
-        for (name, value) in &self.headers {
-            let _ = write!(head, "{name}: ");
-            head.extend_from_slice(value.as_bytes());
-            head.extend_from_slice(b"\r\n");
-        }
+    fn into_hyper(self) -> hyper::Response<Full<Bytes>> {
+        let mut response = hyper::Response::new(Full::from(self.body));
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         if self.gzip {
-            head.extend_from_slice(b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n");
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
         }
-        if status == 429 || status == 503 {
-            head.extend_from_slice(b"Retry-After: 1\r\n");
+        if self.status == 429 || self.status == 503 {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if !keep_alive {
-            head.extend_from_slice(b"Connection: close\r\n");
+        for (name, value) in self.headers {
+            headers.append(name, value);
         }
-        head.extend_from_slice(b"\r\n");
-        head
+        response
     }
 }
 
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        413 => "Content Too Large",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        499 => "Client Closed Request",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "Internal Server Error",
+/// A port and what its connections have in common.
+pub struct Port {
+    pub listener: TcpListener,
+    pub tls: Option<Arc<Tls>>,
+    pub limits: Arc<Limits>,
+    pub metrics: Arc<Metrics>,
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Port {
+    /// Takes connections until `stop` says so; every one is served on a task of its own. Those that are too many meet
+    /// `refuse`.
+    pub async fn listen<F>(
+        self,
+        refuse: fn(&TcpStream),
+        serve: impl Fn(Stream, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        const PAUSE: Duration = Duration::from_millis(20);
+        let accept = async {
+            loop {
+                let Ok((stream, client)) = self.listener.accept().await else {
+                    // out of file descriptors, most likely: others will end
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                };
+                if self.metrics.connections.load(Relaxed) >= self.limits.connections {
+                    self.metrics.refused_connections.fetch_add(1, Relaxed);
+                    if self.tls.is_none() {
+                        refuse(&stream);
+                    }
+                    continue;
+                }
+                let _ = stream.set_nodelay(true);
+                let open = Open::new(self.metrics.clone());
+                let (tls, serve, time) = (self.tls.clone(), serve.clone(), self.limits.head);
+                tokio::spawn(async move {
+                    let stream = match tls {
+                        None => Some(Stream::Plain(stream)),
+                        Some(tls) => {
+                            let accepted = tokio::time::timeout(time, tls.accept(stream)).await;
+                            accepted.ok().and_then(Result::ok)
+                        }
+                    };
+                    if let Some(stream) = stream {
+                        serve(stream, client).await;
+                    }
+                    drop(open);
+                });
+            }
+        };
+        let mut told = self.stop.clone();
+        race::<()>(pin!(accept), pin!(told_to_stop(&mut told))).await;
     }
 }
 
-/// Takes connections until `stop` says so; every one is served on a task of its own, and `answer` says what.
+/// Ends when `stop` says so.
+pub async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        if stop.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// `first`'s result, or `None` when `second` ends before it.
+pub async fn race<T>(
+    mut first: Pin<&mut impl Future<Output = T>>,
+    mut second: Pin<&mut impl Future<Output = ()>>,
+) -> Option<T> {
+    poll_fn(|context| match first.as_mut().poll(context) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => second.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}
+
+/// Serves HTTP/1.1 on `port`: `answer` says what.
 pub async fn listen<F>(
-    listener: TcpListener,
-    limits: Arc<Limits>,
-    metrics: Arc<Metrics>,
-    stop: watch::Receiver<bool>,
+    port: Port,
     answer: impl Fn(Request, SocketAddr) -> F + Clone + Send + Sync + 'static,
 ) where
     F: Future<Output = Response> + Send + 'static,
 {
-    const PAUSE: Duration = Duration::from_millis(20);
-    let accept = async {
-        loop {
-            let Ok((stream, client)) = listener.accept().await else {
-                // out of file descriptors, most likely: others will end
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            };
-            if metrics.connections.load(Relaxed) >= limits.connections {
-                metrics.refused_connections.fetch_add(1, Relaxed);
-                refuse(&stream);
-                continue;
-            }
-            let open = Open::new(metrics.clone());
-            let (limits, stop, answer) = (limits.clone(), stop.clone(), answer.clone());
-            tokio::spawn(async move {
-                let answer = |request| answer(request, client);
-                let _ = connection::serve_connection(stream, &limits, stop, answer).await;
-                drop(open);
-            });
-        }
-    };
-    let mut told = stop.clone();
-    let stopped = async {
-        while !*told.borrow() {
-            if told.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    connection::race::<()>(std::pin::pin!(accept), std::pin::pin!(stopped)).await;
+    let (limits, stop) = (port.limits.clone(), port.stop.clone());
+    port.listen(refuse, move |stream, client| {
+        let (limits, stop, answer) = (limits.clone(), stop.clone(), answer.clone());
+        connection::serve_connection(stream, limits, stop, move |request| answer(request, client))
+    })
+    .await;
 }
 
 /// A connection in the count of those that are open.

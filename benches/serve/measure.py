@@ -206,7 +206,7 @@ def measure_batches(bench, work):
             f"max_enqueued_batches {{ value: 100 }} num_batch_threads {{ value: {threads} }}\n"
         )
         cores = SERVER_CORE if threads == 1 else f"{SERVER_CORE},{CLIENT_CORE}"
-        runs = max(3, 24 // batch)
+        runs = max(3, 60 // batch)
 
         def bench_alone():
             command = ["taskset", "-c", cores, given.mlctl, "bench", model, "--batch", batch, "--threads", threads, "--runs", runs, "--json"]
@@ -245,8 +245,8 @@ def main():
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--seconds", type=float, default=2.0)
     arguments.add_argument("--connections", type=int, default=16)
-    arguments.add_argument("--batch", type=int, default=8)
-    arguments.add_argument("--batch-seconds", type=float, default=12.0)
+    arguments.add_argument("--batch", type=int, default=4)
+    arguments.add_argument("--batch-seconds", type=float, default=15.0)
     arguments.add_argument("--only", choices=["requests", "batches"])
     arguments.add_argument("--json", type=Path, help="write all reports here")
     given = arguments.parse_args()

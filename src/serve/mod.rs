@@ -158,7 +158,8 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
         stop: stopped.clone(),
     };
     let own = server.clone();
-    let answer = move |call| grpc::answer(own.clone(), call);
+    // boxed: it is large, and is moved from hand to hand
+    let answer = move |call| Box::pin(grpc::answer(own.clone(), call));
     let services = grpc::services(&server)?;
     tokio::spawn(grpc::transport::listen(port(grpc_port, &grpc_tls), services, answer));
     let own = server.clone();

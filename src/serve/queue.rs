@@ -11,6 +11,7 @@ use crate::runtime::{Plan, Session, Tensor};
 use anyhow::{Context, Result};
 pub use handoff::{carry, tell};
 use std::collections::VecDeque;
+use std::mem::take;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -291,7 +292,7 @@ impl Shared {
         Some(batch)
     }
 
-    fn run(&self, batch: Vec<Job>, session: &mut Option<Session>) {
+    fn run(&self, mut batch: Vec<Job>, session: &mut Option<Session>) {
         let start = Instant::now();
         for job in &batch {
             self.metrics.waiting.add(start.duration_since(job.came));
@@ -299,17 +300,20 @@ impl Shared {
         let rows = batch.iter().map(|job| job.rows).sum();
         self.metrics.add_batch(rows);
         handoff::send_before(rows);
-        let inputs = joined(batch.iter().map(|job| &job.inputs));
+        let inputs = match batch.as_mut_slice() {
+            [one] => Ok(take(&mut one.inputs)),
+            several => joined(several.iter().map(|job| &job.inputs)),
+        };
         let outputs = inputs.and_then(|inputs| self.run_rows(session, inputs, rows));
         self.metrics.running.add(start.elapsed());
         match outputs {
-            Ok(outputs) => {
+            Ok(mut outputs) => {
                 let mut first = 0;
                 let alone = batch.len() == 1;
                 for job in batch {
                     let end = first + job.rows;
                     let own: Result<Vec<Tensor>> = match alone {
-                        true => Ok(outputs.clone()),
+                        true => Ok(take(&mut outputs)),
                         false => outputs.iter().map(|t| t.slice(0, first, end)).collect(),
                     };
                     handoff::hold(job.reply, own.map_err(failed));

@@ -21,16 +21,20 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SERVER_CORE, CLIENT_CORE = "0", "1"
+PRIORITY = []  # --realtime
+
+
+def on_cores(cores, command):
+    return [str(word) for word in (*PRIORITY, "taskset", "-c", cores, *command)]
 
 
 class Server:
     """A process that is started here, and ends with the measuring."""
 
-    def __init__(self, command, log, cores=SERVER_CORE, cwd=None, env=None):
+    def __init__(self, command, log, cores=SERVER_CORE):
         self.log = Path(log)
         with open(log, "wb") as out:
-            pinned = ["taskset", "-c", cores, *map(str, command)]
-            self.process = subprocess.Popen(pinned, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=cwd, env=env)
+            self.process = subprocess.Popen(on_cores(cores, command), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     def __enter__(self):
         return self
@@ -84,8 +88,8 @@ class Bench:
 
     def load(self, server, *options, cores=CLIENT_CORE, seconds=None):
         seconds = seconds or self.given.seconds
-        command = ["taskset", "-c", cores, self.given.peers, "load", "--pid", server.process.pid, "--seconds", seconds, *options]
-        ran = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+        command = on_cores(cores, [self.given.peers, "load", "--pid", server.process.pid, "--seconds", seconds, *options])
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode != 0:
             sys.exit(f"{command}: {ran.stderr}")
         report = json.loads(ran.stdout)
@@ -93,7 +97,7 @@ class Bench:
         bad = {status: count for status, count in report["status"].items() if status not in good}
         report["times"] = next((times for status, times in report["times"].items() if status in good), None)
         if bad or not report["times"]:
-            sys.exit(f"{' '.join(map(str, command))}: answers {report['status'] or 'none'}")
+            sys.exit(f"{' '.join(command)}: answers {report['status'] or 'none'}")
         return report
 
     def rounds(self, cases):
@@ -104,6 +108,10 @@ class Bench:
                 taken[name].append(measure())
             print(f"  round {number + 1} of {self.given.rounds}, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
         return taken
+
+
+# measured at half the saturation load too
+HALVES = ("axum, fixed reply", "mlctl, REST", "tonic, fixed reply", "mlctl, gRPC")
 
 
 def median(reports, figure):
@@ -149,7 +157,7 @@ def measure_requests(bench, work, stack):
     if answers(f"http://{mlctl.rest}/v2/health/live"):
         cases["mlctl, KServe V2 JSON"] = on(mlctl, mlctl.rest, "--protocol", "v2")
         cases["mlctl, KServe V2 binary"] = on(mlctl, mlctl.rest, "--protocol", "v2-binary")
-    if given.mlserver:
+    if given.mlserver and given.only != "latency":
         server = Server([given.mlserver, "-c", "from mlserver.cli import main; main()", "start", work / "mlserver"], work / "mlserver.log")
         stack.enter_context(server)
         server.wait_for("MLServer", lambda _: answers("http://127.0.0.1:18503/v2/models/mlp/ready"))
@@ -157,6 +165,8 @@ def measure_requests(bench, work, stack):
     write_digit(work / "digit.json")
 
     print(f"MLP 784-300-100-10, batch 1, {given.connections} connections, closed loop", file=sys.stderr)
+    if given.only == "latency":
+        cases = {name: cases[name] for name in HALVES}
     taken = bench.rounds({name: lambda case=case: case("--connections", given.connections) for name, case in cases.items()})
     rows = []
     base = {name: name.startswith(("axum", "tonic")) and name for name in cases}
@@ -168,13 +178,13 @@ def measure_requests(bench, work, stack):
         rows.append([name, f"{median(reports, cpu):.1f}", f"{low:.1f}–{high:.1f}", more, f"{median(reports, lambda r: r['per_second']):,.0f}"])
         rows[-1] += [f"{median(reports, lambda r: p(r, share)):.2f}" for share in ("p50", "p99")]
     table(["closed loop", "CPU µs a request", "range", "over fixed reply", "requests/s", "p50 ms", "p99 ms"], rows)
-    if given.mlserver:
+    if "MLServer + onnxruntime, V2 JSON" in taken:
         peer = "MLServer + onnxruntime, V2 JSON"
         ratio = statistics.median(cpu(b) / cpu(a) for a, b in zip(taken["mlctl, REST"], taken[peer]))
         print(f"MLServer takes {ratio:.1f} times the CPU of mlctl, REST.\n")
     bench.results["closed"] = taken
 
-    halves = {name: median(taken[name], lambda r: r["per_second"]) / 2 for name in ("mlctl, REST", "mlctl, gRPC", "axum, fixed reply")}
+    halves = {name: median(taken[name], lambda r: r["per_second"]) / 2 for name in HALVES}
     print("half the saturation load, requests at a fixed rate", file=sys.stderr)
     open_loop = lambda name: lambda: cases[name]("--rate", halves[name], "--connections", 4 * given.connections)
     taken = bench.rounds({name: open_loop(name) for name in halves})
@@ -209,8 +219,8 @@ def measure_batches(bench, work):
         runs = max(3, 60 // batch)
 
         def bench_alone():
-            command = ["taskset", "-c", cores, given.mlctl, "bench", model, "--batch", batch, "--threads", threads, "--runs", runs, "--json"]
-            ran = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True)
+            command = [given.mlctl, "bench", model, "--batch", batch, "--threads", threads, "--runs", runs, "--json"]
+            ran = subprocess.run(on_cores(cores, command), capture_output=True, text=True, check=True)
             # the mean of a run: rows_per_second has the time of warm-up runs in it
             return threads * batch / json.loads(ran.stdout)["latency_us"]["mean"] * 1e6
 
@@ -247,18 +257,21 @@ def main():
     arguments.add_argument("--connections", type=int, default=16)
     arguments.add_argument("--batch", type=int, default=4)
     arguments.add_argument("--batch-seconds", type=float, default=15.0)
-    arguments.add_argument("--only", choices=["requests", "batches"])
+    arguments.add_argument("--only", choices=["requests", "latency", "batches"])
+    arguments.add_argument("--realtime", action="store_true", help="run everything before other work on the machine (chrt -r 1; needs root)")
     arguments.add_argument("--json", type=Path, help="write all reports here")
     given = arguments.parse_args()
     if (os.cpu_count() or 1) < 2:
         sys.exit("needs two cores: one for the server, one for its clients")
 
+    if given.realtime:
+        PRIORITY.extend(["chrt", "-r", "1"])
     bench = Bench(given)
     print(f"{bench.results['machine']}; load {bench.results['load_before']:.1f} before; medians of {given.rounds} rounds\n", flush=True)
     if given.only != "batches":
         with ExitStack() as stack:
             measure_requests(bench, given.work, stack)
-    if given.only != "requests" and (given.work / "resnet").exists():
+    if given.only in (None, "batches") and (given.work / "resnet").exists():
         measure_batches(bench, given.work)
     bench.results["load_after"] = os.getloadavg()[0]
     print(f"load {bench.results['load_after']:.1f} after")

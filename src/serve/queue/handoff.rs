@@ -19,7 +19,7 @@ thread_local! {
 }
 
 /// Requests that may wait in a queue before a model's thread is told of them at once.
-const MOST_UNTOLD: usize = 8;
+const MOST_UNTOLD: usize = 16;
 
 /// Tells the models' threads of the requests that came; to be called on a thread that speaks with clients, before it
 /// waits.
@@ -74,7 +74,7 @@ struct Held {
 /// Runs that take longer are worth a switch of threads each.
 const SHORT: Duration = Duration::from_micros(50);
 /// For an answer to be held.
-const LONGEST_HELD: Duration = Duration::from_micros(100);
+const LONGEST_HELD: Duration = Duration::from_micros(200);
 /// Runs of more rows begin when all answers are sent.
 const FEW_ROWS: usize = 8;
 

@@ -4,7 +4,7 @@ use super::failure::Code;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 /// TensorFlow Serving's bounds of times in microseconds: 10 × 1.8ⁿ.
@@ -43,9 +43,10 @@ fn size_bound(place: usize) -> f64 {
 }
 
 impl<const N: usize> Histogram<N> {
-    fn add(&self, value: u64, bound: impl Fn(usize) -> f64) {
-        let place = (0..N).find(|&place| value as f64 <= bound(place));
-        place.map_or(&self.above, |place| &self.below[place]).fetch_add(1, Relaxed);
+    /// `bounds` are the largest whole numbers within each bound.
+    fn add(&self, value: u64, bounds: &[u64; N]) {
+        let place = bounds.partition_point(|&bound| bound < value);
+        self.below.get(place).unwrap_or(&self.above).fetch_add(1, Relaxed);
         self.sum.fetch_add(value, Relaxed);
     }
 
@@ -69,7 +70,9 @@ pub struct Times(Histogram<TIMES>);
 
 impl Times {
     pub fn add(&self, time: Duration) {
-        self.0.add(time.as_micros() as u64, time_bound);
+        static BOUNDS: LazyLock<[u64; TIMES]> =
+            LazyLock::new(|| std::array::from_fn(|place| time_bound(place) as u64));
+        self.0.add(time.as_micros() as u64, &BOUNDS);
     }
 }
 
@@ -85,7 +88,16 @@ pub struct QueueMetrics {
 
 impl QueueMetrics {
     pub fn add_batch(&self, rows: usize) {
-        self.batches.add(rows as u64, size_bound);
+        const BOUNDS: [u64; SIZES] = {
+            let mut bounds = [1; SIZES];
+            let mut place = 1;
+            while place < SIZES {
+                bounds[place] = bounds[place - 1] * 2;
+                place += 1;
+            }
+            bounds
+        };
+        self.batches.add(rows as u64, &BOUNDS);
     }
 }
 

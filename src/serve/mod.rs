@@ -99,6 +99,7 @@ pub fn serve(options: ServeOptions, journal: Journal) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(options.network_threads.max(1))
         .thread_name("network")
+        .on_thread_park(queue::tell)
         .enable_all()
         .build()
         .context("cannot start threads")?;
@@ -143,6 +144,7 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     journal(&format!("gRPC: {}{}", grpc_port.local_addr()?, secured(&grpc_tls)));
     let scheme = if rest_tls.is_some() { "https" } else { "http" };
     journal(&format!("REST: {scheme}://{}", rest_port.local_addr()?));
+    tokio::spawn(queue::carry());
     let limits = Arc::new(options.limits.clone());
     let grace = options.grace;
     let draining = AtomicBool::new(false);
@@ -156,7 +158,8 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
         stop: stopped.clone(),
     };
     let own = server.clone();
-    let answer = move |call| grpc::answer(own.clone(), call);
+    // boxed: it is large, and is moved from hand to hand
+    let answer = move |call| Box::pin(grpc::answer(own.clone(), call));
     let services = grpc::services(&server)?;
     tokio::spawn(grpc::transport::listen(port(grpc_port, &grpc_tls), services, answer));
     let own = server.clone();

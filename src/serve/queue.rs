@@ -1,14 +1,18 @@
 //! The queue of one version: requests wait here, bounded, until a thread runs them, alone or as a batch. No
 //! inference runs anywhere else.
 
+mod handoff;
+
 use super::config::Batching;
 use super::failure::{Answer, Code, Failure};
 use super::metrics::QueueMetrics;
 use super::servable::Rows;
 use crate::runtime::{Plan, Session, Tensor};
 use anyhow::{Context, Result};
+pub use handoff::{carry, tell};
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::Relaxed;
+use std::mem::take;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -46,6 +50,8 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    /// Threads that wait for work; changed under the lock.
+    idle: AtomicUsize,
     plan: Plan,
     rows: Rows,
     batching: Option<Batching>,
@@ -84,6 +90,7 @@ impl Queue {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             wake: Condvar::new(),
+            idle: AtomicUsize::new(0),
             plan,
             rows,
             batching,
@@ -136,12 +143,12 @@ impl Queue {
         state.rows += rows;
         state.jobs.push_back(job);
         shared.metrics.depth.store(state.jobs.len() as u64, Relaxed);
-        let filling = state.filling;
+        let (filling, waiting) = (state.filling, state.jobs.len());
         drop(state);
         // while a batch is being filled, the one who fills it must hear of this
         match filling {
             true => shared.wake.notify_all(),
-            false => shared.wake.notify_one(),
+            false => shared.wake_soon(waiting),
         }
         Ok(receiver)
     }
@@ -230,6 +237,7 @@ impl Shared {
         while let Some(batch) = self.next_batch() {
             self.run(batch, &mut session);
         }
+        handoff::send();
     }
 
     /// Waits for work; `None` at the end.
@@ -244,7 +252,13 @@ impl Shared {
             if state.closed && state.jobs.is_empty() {
                 return None;
             }
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if !handoff::holds() {
+                state = self.wait(state);
+                continue;
+            }
+            drop(state);
+            handoff::send();
+            state = self.lock();
         };
         let mut batch = vec![first];
         if let Some(batching) = &self.batching {
@@ -264,6 +278,7 @@ impl Shared {
                 if left.is_zero() || state.closed || !state.jobs.is_empty() {
                     break;
                 }
+                handoff::send();
                 state.filling = true;
                 let waited = self.wake.wait_timeout(state, left);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -277,29 +292,34 @@ impl Shared {
         Some(batch)
     }
 
-    fn run(&self, batch: Vec<Job>, session: &mut Option<Session>) {
+    fn run(&self, mut batch: Vec<Job>, session: &mut Option<Session>) {
         let start = Instant::now();
         for job in &batch {
             self.metrics.waiting.add(start.duration_since(job.came));
         }
         let rows = batch.iter().map(|job| job.rows).sum();
         self.metrics.add_batch(rows);
-        let inputs = joined(batch.iter().map(|job| &job.inputs));
+        handoff::send_before(rows);
+        let inputs = match batch.as_mut_slice() {
+            [one] => Ok(take(&mut one.inputs)),
+            several => joined(several.iter().map(|job| &job.inputs)),
+        };
         let outputs = inputs.and_then(|inputs| self.run_rows(session, inputs, rows));
         self.metrics.running.add(start.elapsed());
         match outputs {
-            Ok(outputs) => {
-                let mut start = 0;
+            Ok(mut outputs) => {
+                let mut first = 0;
                 let alone = batch.len() == 1;
                 for job in batch {
-                    let end = start + job.rows;
+                    let end = first + job.rows;
                     let own: Result<Vec<Tensor>> = match alone {
-                        true => Ok(outputs.clone()),
-                        false => outputs.iter().map(|t| t.slice(0, start, end)).collect(),
+                        true => Ok(take(&mut outputs)),
+                        false => outputs.iter().map(|t| t.slice(0, first, end)).collect(),
                     };
-                    let _ = job.reply.send(own.map_err(failed));
-                    start = end;
+                    handoff::hold(job.reply, own.map_err(failed));
+                    first = end;
                 }
+                handoff::send_after(start);
             }
             Err(_) if batch.len() > 1 => {
                 for job in batch {

@@ -1,6 +1,7 @@
 //! Reading JSON (RFC 8259, and NaN, Inf, Infinity as TensorFlow Serving takes them) straight from its bytes, without
 //! a tree. Every error gives the offset; nesting is bounded.
 
+use super::reals::read_plain;
 use std::borrow::Cow;
 
 /// Lists and objects may be nested this deep.
@@ -372,6 +373,15 @@ impl<'a> Scanner<'a> {
             Ok(value) if value.is_finite() => Ok(Number::Real(value)),
             _ => Err(Fault::Syntax("Number too big to be stored in double.", start)),
         }
+    }
+
+    /// Reads at most `most` of the numbers that follow in a list, each with the comma after it, as long as they are
+    /// plain; gives how many.
+    pub fn plain_reals(&mut self, most: usize, out: &mut Vec<f32>) -> usize {
+        self.peek();
+        let (count, at) = read_plain(self.bytes, self.at, most, out);
+        self.at = at;
+        count
     }
 
     /// Digits into `mantissa`, which holds the first 19; `count` has all but leading zeros.

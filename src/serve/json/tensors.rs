@@ -1,7 +1,7 @@
 //! `predict`'s body → the model's input tensors: row form (`instances`) or column form (`inputs`).
 
 use super::scan::{self, Fault, MOST_DEPTH, Number, Scan, Scanner};
-use crate::graph::ElementType;
+use crate::graph::{Dim, ElementType};
 use crate::runtime::{Port, Tensor};
 use crate::serve::failure::{Answer, Failure};
 
@@ -241,6 +241,9 @@ enum Values {
     Bool(Vec<bool>),
 }
 
+/// Room for so many values is made before they come.
+const MOST_RESERVED: usize = 1 << 12;
+
 /// A dimension whose list is not at its end yet.
 const OPEN: usize = usize::MAX;
 
@@ -259,7 +262,11 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn new(port: &'a Port) -> Builder<'a> {
         let values = match port.element {
-            ElementType::F32 | ElementType::F16 => Values::Real(vec![]),
+            ElementType::F32 | ElementType::F16 => {
+                let row = port.shape.iter().filter_map(Dim::known);
+                let row = row.fold(1, usize::saturating_mul);
+                Values::Real(Vec::with_capacity(row.min(MOST_RESERVED)))
+            }
             ElementType::Bool => Values::Bool(vec![]),
             _ => Values::Whole(vec![]),
         };
@@ -331,6 +338,12 @@ impl<'a> Builder<'a> {
             self.rank = Some(level + 1);
         }
         while more {
+            if self.rank == Some(level + 1)
+                && let Values::Real(values) = &mut self.values
+            {
+                // the last one, and any that does not belong here, are read below
+                count += scanner.plain_reals(expected.saturating_sub(count + 1), values);
+            }
             if count >= expected {
                 scanner.skip()?;
             } else {

@@ -44,7 +44,8 @@ fn parse(number: u64, power: i32) -> f32 {
 
 /// A positive value rounded to `digits` significant decimal digits: the digits, and the exponent of the first.
 fn significant(value: f32, digits: u32) -> (u64, i32) {
-    let exponent = f64::from(value).log10().floor() as i32;
+    // log10(2) in 1/4096: at most 1 below that of the value
+    let exponent = ((value.to_bits() >> 23) as i32 - 127) * 1233 >> 12;
     for exponent in [exponent, exponent + 1, exponent - 1] {
         let Some(number) = scaled(value, digits as i32 - 1 - exponent) else { break };
         if number == 10u64.pow(digits) {

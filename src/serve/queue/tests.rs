@@ -82,6 +82,39 @@ fn every_request_gets_its_own_rows() {
 }
 
 #[test]
+fn no_request_is_forgotten_by_threads_that_tell_each_other_late() {
+    let batching = Batching { max_batch_size: 4, threads: Some(2), ..Batching::default() };
+    for batching in [None, Some(batching)] {
+        let many = QueueOptions { most_waiting: 1000, ..options(batching) };
+        let queue = Arc::new(queue(any(), &many));
+        let runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime =
+            { runtime }.worker_threads(2).on_thread_park(tell).enable_time().build().unwrap();
+        let carrier = runtime.spawn(carry());
+        let clients: Vec<_> = (0..16)
+            .map(|client| {
+                let queue = queue.clone();
+                runtime.spawn(async move {
+                    for i in 0..300 {
+                        let (rows, first) = (1 + (client + i) % 3, (client * 1000 + i) as f32);
+                        let reply = queue.submit(vec![tensor(rows, first)], rows, far_away());
+                        check(reply.unwrap().await.unwrap(), rows, first);
+                    }
+                })
+            })
+            .collect();
+        let all = async {
+            for client in clients {
+                client.await.unwrap();
+            }
+        };
+        let ended = async { tokio::time::timeout(Duration::from_secs(30), all).await };
+        assert!(runtime.block_on(ended).is_ok(), "a request was forgotten");
+        carrier.abort();
+    }
+}
+
+#[test]
 fn batches_are_filled_or_go_in_time() {
     let batching = Batching {
         max_batch_size: 4,

@@ -1,0 +1,257 @@
+//! Lists of plain decimal numbers → f32, eight digits at a time: most of what a predict body is. What is not plain is
+//! left to the scanner, which gives the same value or the error.
+
+/// Reads at most `most` numbers that are each followed by a comma, from the start of a list's element on; gives how
+/// many, and where the element begins at which it stopped (white space may be before it).
+pub fn read_plain(bytes: &[u8], mut at: usize, most: usize, out: &mut Vec<f32>) -> (usize, usize) {
+    let mut count = 0;
+    while count < most
+        && let Some(window) = bytes.get(at..).and_then(|rest| rest.first_chunk::<WINDOW>())
+        && let Some((value, length)) = below_ten(window).or_else(|| plain(window))
+    {
+        let next = match (window[length], window[length + 1]) {
+            (b',', b' ') => at + length + 2,
+            (b',', _) => at + length + 1,
+            _ => match next_element(bytes, at + length) {
+                Some(next) => next,
+                None => break,
+            },
+        };
+        out.push(value);
+        at = next;
+        count += 1;
+    }
+    (count, at)
+}
+
+/// What follows a comma, which white space may be before.
+fn next_element(bytes: &[u8], mut at: usize) -> Option<usize> {
+    while matches!(bytes.get(at)?, b' ' | b'\n' | b'\r' | b'\t') {
+        at += 1;
+    }
+    (bytes[at] == b',').then_some(at + 1)
+}
+
+/// A number is looked for in so many bytes; those at the end of a document are the scanner's.
+const WINDOW: usize = 40;
+const MOST_DIGITS: usize = 19;
+
+/// The most common form, and the length: one digit, a point, up to 18 digits, a comma.
+#[inline]
+fn below_ten(bytes: &[u8; WINDOW]) -> Option<(f32, usize)> {
+    let whole = u64::from(bytes[0].wrapping_sub(b'0'));
+    if whole > 9 || bytes[1] != b'.' {
+        return None;
+    }
+    let (high, first) = leading_digits(bytes[2..].first_chunk()?);
+    let (low, second) = leading_digits(bytes[10..].first_chunk()?);
+    // the second eight follow the first only where those are all digits: without a branch, as the lengths of numbers
+    // cannot be predicted
+    let follows = first / 8;
+    let (low, second) = (low * follows as u64, second * follows);
+    let mut places = first + second;
+    let mut mantissa = (whole * WHOLE_POWERS[first] + high) * WHOLE_POWERS[second] + low;
+    if places == 16 {
+        let digit = |places: usize| u64::from(bytes[2 + places].wrapping_sub(b'0'));
+        while digit(places) < 10 && places < MOST_DIGITS - 1 {
+            mantissa = mantissa * 10 + digit(places);
+            places += 1;
+        }
+    }
+    if places == 0 || bytes[2 + places] != b',' {
+        return None;
+    }
+    Some((quotient(mantissa, places)?, 2 + places))
+}
+
+/// A number without an exponent, of at most 19 digits, and its length.
+#[inline(never)]
+fn plain(bytes: &[u8; WINDOW]) -> Option<(f32, usize)> {
+    let negative = bytes[0] == b'-';
+    let start = usize::from(negative);
+    let digit = |at: usize| u64::from(bytes[at].wrapping_sub(b'0'));
+    let (mut at, mut mantissa) = (start, 0);
+    while digit(at) < 10 && at - start < MOST_DIGITS {
+        mantissa = mantissa * 10 + digit(at);
+        at += 1;
+    }
+    let whole = at - start;
+    if whole == 0 || (whole > 1 && bytes[start] == b'0') {
+        return None;
+    }
+    if bytes[at] != b'.' {
+        let is_plain = mantissa < 1 << 24 && !is_more(bytes[at]);
+        // a whole number has no negative zero
+        let value = if negative && mantissa > 0 { -(mantissa as f32) } else { mantissa as f32 };
+        return is_plain.then_some((value, at));
+    }
+    let digits = if mantissa == 0 { 0 } else { whole };
+    at += 1;
+    let point = at;
+    while digit(at) < 10 && digits + at - point < MOST_DIGITS {
+        mantissa = mantissa * 10 + digit(at);
+        at += 1;
+    }
+    if at == point || is_more(bytes[at]) {
+        return None;
+    }
+    let value = quotient(mantissa, at - point)?;
+    Some((if negative { -value } else { value }, at))
+}
+
+/// The float nearest to the double nearest to `mantissa` / 10^`places`, where that is sure.
+#[inline]
+fn quotient(mantissa: u64, places: usize) -> Option<f32> {
+    const EXACT: u64 = 1 << 53;
+    const HALF: u64 = 1 << 28;
+    let value = mantissa as f64 / POWERS[places];
+    // both of them may be rounded, and the quotient be off by two units in its last place: that does not change the
+    // float, but for near the middle of two
+    if mantissa >= EXACT && (value.to_bits() & (2 * HALF - 1)).abs_diff(HALF) <= 4 {
+        return None;
+    }
+    Some(value as f32)
+}
+
+/// Whether a number goes on in a way that is not plain.
+#[inline]
+fn is_more(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'e' | b'E' | b'.')
+}
+
+/// The number that the digits at the start of eight bytes are, and how many there are (D. Lemire, "Number Parsing at a
+/// Gigabyte per Second", 2021).
+#[inline]
+fn leading_digits(bytes: &[u8; 8]) -> (u64, usize) {
+    const PAIRS: u64 = 0x0000_00ff_0000_00ff;
+    let mut word = u64::from_le_bytes(*bytes) ^ 0x3030_3030_3030_3030;
+    // the first byte above 9 sets its highest bit; those after it do not matter
+    let others = (word.wrapping_add(0x7676_7676_7676_7676) | word) & 0x8080_8080_8080_8080;
+    let count = (others.trailing_zeros() / 8) as usize;
+    // the digits become the last of eight, after zeros; a shift by 64 bits is made in two
+    let half = 32 - 4 * count;
+    word = word << half << half;
+    word = word.wrapping_mul(10).wrapping_add(word >> 8);
+    let high = (word & PAIRS).wrapping_mul(0x000f_4240_0000_0064);
+    let low = (word >> 16 & PAIRS).wrapping_mul(0x0000_2710_0000_0001);
+    (high.wrapping_add(low) >> 32, count)
+}
+
+const WHOLE_POWERS: [u64; 9] =
+    [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+const POWERS: [f64; 20] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<f32> {
+        let mut values = vec![];
+        // the last bytes of a document are the scanner's
+        let list = format!("{text} ,\n1]{}", " ".repeat(WINDOW));
+        let (count, at) = read_plain(list.as_bytes(), 0, 1, &mut values);
+        assert_eq!(at, if count == 1 { text.len() + 2 } else { 0 }, "{text}");
+        assert_eq!(count, values.len());
+        values.first().copied()
+    }
+
+    #[test]
+    fn what_is_plain() {
+        for (text, expected) in [
+            ("0", 0.0),
+            ("-0", 0.0),
+            ("-0.0", -0.0),
+            ("7", 7.0),
+            ("-255", -255.0),
+            ("16777215", 16_777_215.0),
+            ("0.5", 0.5),
+            ("0.10000000149011612", 0.1),
+            ("12345678.12345678", 12_345_678.0),
+            ("-3.25", -3.25),
+            ("0.000000000000000001", 1e-18),
+            ("0.9999999999999999999", 1.0),
+        ] {
+            let value = read(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(value.to_bits(), f32::to_bits(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not() {
+        for text in [
+            "",
+            "-",
+            "01",
+            "-01.5",
+            "00",
+            ".5",
+            "1.",
+            "1.x",
+            "1e5",
+            "1.5e5",
+            "1.5E-3",
+            "16777216",
+            "0.1.2",
+            "NaN",
+            "Infinity",
+            "1.00000000000000000001",
+            "12345678901234567890",
+            "1 2",
+            "1;",
+            "+1",
+            "0x10",
+            "1.5\u{00e9}",
+            // halfway between two floats
+            "16777217.00000000000",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        let mut values = vec![];
+        let list = [&b"1.5, 2.5, 3.5]"[..], &[b' '; WINDOW]].concat();
+        assert_eq!(read_plain(&list, 0, 9, &mut values), (2, 10));
+        assert_eq!(values, [1.5, 2.5]);
+        assert_eq!(read_plain(&list, 0, 1, &mut values), (1, 5));
+        assert_eq!(read_plain(b"1.5,", 0, 9, &mut values), (0, 0));
+        assert_eq!(read_plain(b"1,", 0, 9, &mut values), (0, 0));
+        assert_eq!(read_plain(b"", 0, 9, &mut values), (0, 0));
+    }
+
+    #[test]
+    fn nearest_floats() {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            state >> 16
+        };
+        let mut left = 0;
+        for _ in 0..100_000 {
+            let (whole, places) = (next() % 3, (next() % 19) as usize + 1);
+            let digits: String =
+                (0..places).map(|_| char::from(b'0' + (next() % 10) as u8)).collect();
+            let float = f32::from_bits((next() % (1 << 30)) as u32);
+            // midpoints of floats and their neighbours are where rounding goes wrong
+            let middle = f64::midpoint(float.into(), float.next_up().into());
+            for text in [
+                format!("{whole}.{digits}"),
+                format!("{float}"),
+                format!("{middle}"),
+                format!("{middle:.17}"),
+            ] {
+                match read(&text) {
+                    Some(value) => {
+                        let expected = text.parse::<f64>().unwrap() as f32;
+                        assert_eq!(value.to_bits(), expected.to_bits(), "{text}");
+                    }
+                    None => left += 1,
+                }
+            }
+        }
+        assert!(left > 1000, "the cases that are left to the scanner do not come up: {left}");
+    }
+}

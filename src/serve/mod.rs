@@ -6,31 +6,40 @@
 
 mod clock;
 pub mod config;
+pub mod cors;
 mod examples;
 pub mod failure;
 mod folder;
 mod grpc;
 mod http;
 mod json;
+mod keys;
 mod lifecycle;
 mod metrics;
+mod probe;
 mod queue;
 mod registry;
 mod rest;
 mod servable;
 mod signals;
+mod status;
 mod text_proto;
 
 use crate::format::mmap;
 use anyhow::{Context, Result};
 use config::{Batching, Source};
+pub use cors::Cors;
 pub use http::Limits;
+use keys::Keys;
 use lifecycle::{Lifecycle, LifecycleOptions};
 use metrics::Metrics;
+pub use probe::probe;
 use queue::QueueOptions;
 use registry::Registry;
 use signals::{Asked, Signals};
+use status::Status;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,6 +74,12 @@ pub struct ServeOptions {
     pub metrics_path: Option<String>,
     pub access_log: bool,
     pub limits: Limits,
+    /// Further paths of `/readyz` and of the only model's `predict`.
+    pub health_path: Option<String>,
+    pub predict_path: Option<String>,
+    /// Keys without one of which nobody is answered.
+    pub api_key_file: Option<PathBuf>,
+    pub cors: Cors,
     /// For requests that run when the server is to end.
     pub grace: Duration,
 }
@@ -75,6 +90,8 @@ pub(crate) struct Server {
     registry: Arc<Registry>,
     lifecycle: Lifecycle,
     metrics: Arc<Metrics>,
+    keys: Option<Keys>,
+    status: Status,
     journal: Journal,
     draining: AtomicBool,
 }
@@ -109,6 +126,7 @@ async fn bind(host: &str, port: u16) -> Result<TcpListener> {
 
 async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let (registry, metrics) = (Arc::<Registry>::default(), Arc::<Metrics>::default());
+    let keys = options.api_key_file.as_ref().map(|path| Keys::read(path, &journal)).transpose()?;
     let grpc_port = bind(&options.host, options.grpc_port).await?;
     let rest_port = bind(&options.host, options.rest_port).await?;
     let mut signals = Signals::new()?;
@@ -133,7 +151,16 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let limits = Arc::new(options.limits.clone());
     let grace = options.grace;
     let draining = AtomicBool::new(false);
-    let server = Arc::new(Server { options, registry, lifecycle, metrics, journal, draining });
+    let server = Arc::new(Server {
+        options,
+        registry,
+        lifecycle,
+        metrics,
+        keys,
+        status: Status::new(),
+        journal,
+        draining,
+    });
     let (stop, stopped) = watch::channel(false);
     let own = server.clone();
     let answer = move |call| grpc::answer(own.clone(), call);
@@ -142,8 +169,10 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let own = server.clone();
     let answer = move |request, client: SocketAddr| rest::answer(own.clone(), request, client);
     tokio::spawn(http::listen(rest_port, limits, server.metrics.clone(), stopped, answer));
+    tokio::spawn(status::watch(server.clone()));
     while signals.next().await == Asked::Reload {
         server.lifecycle.reload();
+        server.keys.iter().for_each(|keys| keys.reload(&server.journal));
     }
     server.draining.store(true, Ordering::Relaxed);
     let open = || server.metrics.connections.load(Ordering::Relaxed);

@@ -8,6 +8,7 @@ use super::Server;
 use super::config::{ModelConfig, Policy};
 use super::examples::{self, Scores, tensors_of};
 use super::failure::{Answer, Code, Failure};
+use super::keys::Caller;
 use super::metrics::Kind;
 use super::registry::{State, Wanted};
 use super::servable::{DEFAULT_SIGNATURE, Method, Servable};
@@ -34,11 +35,18 @@ const MOST_SMALL: usize = 16 << 20;
 pub async fn answer(server: Arc<Server>, call: Call) -> Answer<Vec<u8>> {
     let (came, received, path) = (call.came, call.message.len(), call.path.clone());
     let mut kind = None;
-    let answered = handle(&server, call, &mut kind).await;
+    let mut caller = None;
+    let answered = match guard(&server, &call) {
+        Ok(found) => {
+            caller = found;
+            handle(&server, call, &mut kind).await
+        }
+        Err(failure) => Err(failure),
+    };
     let code = answered.as_ref().map_or_else(|failure| failure.code, |_| Code::Ok);
     let time = came.elapsed();
     if server.options.access_log {
-        server.log_access(&serde_json::json!({
+        let mut entry = serde_json::json!({
             "time": super::clock::now(),
             "method": "gRPC",
             "path": path,
@@ -48,12 +56,33 @@ pub async fn answer(server: Arc<Server>, call: Call) -> Answer<Vec<u8>> {
             "bytes_in": received,
             "bytes_out": answered.as_ref().map_or(0, Vec::len),
             "ms": time.as_secs_f64() * 1e3,
-        }));
+        });
+        if let Some(Caller(name)) = caller {
+            entry["key"] = (*name).into();
+        }
+        server.log_access(&entry);
     }
     if let Some(kind) = kind {
         server.metrics.add_request(kind, code, time);
     }
     answered
+}
+
+/// Health is open to everyone, as over REST.
+fn guard(server: &Server, call: &Call) -> Answer<Option<Caller>> {
+    const OPEN: [&str; 2] = [
+        "/inference.GRPCInferenceService/ServerLive",
+        "/inference.GRPCInferenceService/ServerReady",
+    ];
+    match &server.keys {
+        Some(keys)
+            if !call.path.starts_with("/grpc.health.v1.Health/")
+                && !OPEN.contains(&call.path.as_str()) =>
+        {
+            keys.caller(&call.headers).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 async fn handle(server: &Arc<Server>, call: Call, kind: &mut Option<Kind>) -> Answer<Vec<u8>> {

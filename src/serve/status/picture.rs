@@ -105,8 +105,9 @@ pub async fn classify(
     let turn = tokio::time::timeout_at(deadline.into(), UNPACKING.acquire()).await;
     let turn = turn.map_err(|_| late())?;
     let port = servable.inputs()[0].clone();
-    let prepared = aside(move || prepare(&body, &record, &port)).await??;
-    drop(turn);
+    // it ends with the work, which goes on where its client has gone
+    let work = move || (prepare(&body, &record, &port), turn).0;
+    let prepared = aside(work).await??;
     let started = Instant::now();
     let outputs = servable.answer(vec![prepared.tensor], deadline).await?;
     let milliseconds = started.elapsed().as_secs_f64() * 1e3;

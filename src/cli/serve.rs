@@ -5,7 +5,7 @@ use super::{Global, usage_error};
 use crate::format::mmap::read_text;
 use crate::model::{Place, holds_record, locate};
 use crate::serve::config::{Batching, METRICS_PATH, ModelConfig, Source, parse_monitoring};
-use crate::serve::{Cors, Limits, ServeOptions, probe, serve};
+use crate::serve::{Cors, Limits, ServeOptions, TraceOptions, probe, serve};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use std::io::Write;
@@ -22,6 +22,7 @@ use std::time::Duration;
 ///
 /// In containers MODEL_NAME and MODEL_BASE_PATH say where the model is, as in TensorFlow Serving's image, and
 /// AIP_HTTP_PORT, AIP_HEALTH_ROUTE, AIP_PREDICT_ROUTE and AIP_STORAGE_URI what Vertex AI wants; flags go first.
+/// OTEL_EXPORTER_OTLP_ENDPOINT (http://collector:4318) sends OpenTelemetry's traces there.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Folder with the versions of one model [default: the one model directory here]
@@ -122,7 +123,7 @@ pub struct ServeArgs {
     ///
     /// KEY or NAME:KEY a line, read again on SIGHUP; the name is what the access log and the metrics tell. Clients send
     /// 'Authorization: Bearer KEY' or 'X-API-Key: KEY', over gRPC as metadata; the status page takes the key as a
-    /// password. Only health (/healthz, /readyz, gRPC's health service) is open to everyone; metrics are not.
+    /// password. Only health (/healthz, /readyz, gRPC's health and reflection) is open to everyone; metrics are not.
     #[arg(long = "api_key_file", alias = "api-key-file", value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     #[arg(
@@ -193,6 +194,7 @@ impl ServeArgs {
             predict_path: environment.predict_path.clone(),
             api_key_file: self.api_key_file.clone(),
             cors: Cors::new(&self.cors).context("--cors_allow_origin")?,
+            traces: TraceOptions::read(|name| std::env::var(name).ok())?,
             grace: Duration::from_secs_f64(self.grace),
         };
         let quiet = global.quiet;

@@ -24,6 +24,7 @@ mod servable;
 mod signals;
 mod status;
 mod text_proto;
+mod trace;
 
 use crate::format::mmap;
 use anyhow::{Context, Result};
@@ -46,6 +47,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+pub use trace::TraceOptions;
+use trace::Tracer;
 
 /// Takes what the server has to say, a line at a time.
 pub type Journal = Arc<dyn Fn(&str) + Send + Sync>;
@@ -80,6 +83,7 @@ pub struct ServeOptions {
     /// Keys without one of which nobody is answered.
     pub api_key_file: Option<PathBuf>,
     pub cors: Cors,
+    pub traces: Option<TraceOptions>,
     /// For requests that run when the server is to end.
     pub grace: Duration,
 }
@@ -92,6 +96,7 @@ pub(crate) struct Server {
     metrics: Arc<Metrics>,
     keys: Option<Keys>,
     status: Status,
+    tracer: Option<Tracer>,
     journal: Journal,
     draining: AtomicBool,
 }
@@ -151,13 +156,17 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let limits = Arc::new(options.limits.clone());
     let grace = options.grace;
     let draining = AtomicBool::new(false);
+    let tracer = options.traces.clone().map(|traces| Tracer::start(traces, journal.clone()));
+    let tracer = tracer.transpose()?;
+    let status = Status::new();
     let server = Arc::new(Server {
         options,
         registry,
         lifecycle,
         metrics,
         keys,
-        status: Status::new(),
+        status,
+        tracer,
         journal,
         draining,
     });
@@ -187,6 +196,9 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
             break;
         }
     }
+    let own = server.clone();
+    let traces = tokio::task::spawn_blocking(move || own.tracer.iter().for_each(Tracer::finish));
+    let _ = tokio::time::timeout(Duration::from_secs(2), traces).await;
     match open() {
         0 => (server.journal)("ended"),
         left => {

@@ -1,4 +1,4 @@
-"""`mlctl serve` in a browser, in a container's clothes, scraped, and over gRPC by the rows of its table.
+"""`mlctl serve` in a browser, in a container's clothes, scraped, traced, and over gRPC by the rows of its table.
 
     "$(tests/peers/venv.sh)" tests/interop/check_operations.py target/release/mlctl [--screenshots FOLDER]
 
@@ -7,6 +7,7 @@ be installed.
 """
 
 import argparse
+import base64
 import functools
 import http.server
 import json
@@ -294,6 +295,86 @@ def rising(samples):
     return all(s["bucket"] == sorted(s["bucket"]) and s["bucket"][-1] == s["count"][0] for s in series.values())
 
 
+# ---- traces
+
+class Collector(http.server.BaseHTTPRequestHandler):
+    """Keeps what it is sent, and by whom."""
+
+    kept = []
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.kept.append((self.path, self.headers["Content-Type"], self.headers["X-Tenant"], body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def check_traces(report, mlctl, model, tools):
+    decode = """
+import base64, json, sys
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+print(json.dumps([MessageToDict(ExportTraceServiceRequest.FromString(base64.b64decode(line))) for line in sys.stdin]))
+"""
+    collector = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=collector.serve_forever, daemon=True).start()
+    os.environ |= {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_address[1]}",
+        "OTEL_EXPORTER_OTLP_HEADERS": "X-Tenant=mine",
+        "OTEL_SERVICE_NAME": "digits",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+    }
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    body = json.dumps({"instances": [[[[0]] * 28] * 28]}).encode()
+    answered = {}
+    try:
+        with Server(mlctl, "--model_name=m", f"--model_base_path={model}") as server:
+            for name, value in {"sampled": f"00-{trace}-{parent}-01", "not sampled": f"00-{trace}-{parent}-00", "nonsense": "x"}.items():
+                request = urllib.request.Request(f"{server.url}/v1/models/m:predict", body, {"traceparent": value})
+                with urllib.request.urlopen(request) as response:
+                    answered[name] = response.headers["traceparent"]
+            try:
+                post(f"{server.url}/v1/models/m:predict", {})
+            except urllib.error.HTTPError:
+                pass
+            urllib.request.urlopen(server.url + "/healthz").close()
+    finally:
+        for name in [name for name in os.environ if name.startswith("OTEL_")]:
+            del os.environ[name]
+        collector.shutdown()
+    places = {kept[:3] for kept in Collector.kept}
+    report.check("traces: path, type and headers", lambda: places, equal({("/v1/traces", "application/x-protobuf", "mine")}))
+    lines = "\n".join(base64.b64encode(kept[3]).decode() for kept in Collector.kept)
+    done = subprocess.run([tools, "-c", decode], input=lines, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"opentelemetry-proto does not read them: {done.stderr[-1000:]}")
+    resources = [resource for sent in json.loads(done.stdout) for resource in sent["resourceSpans"]]
+    services = {a["value"]["stringValue"] for r in resources for a in r["resource"]["attributes"] if a["key"] == "service.name"}
+    report.check("traces: service", lambda: services, equal({"digits"}))
+    spans = [span for resource in resources for scope in resource["scopeSpans"] for span in scope["spans"]]
+    hexed = lambda text: base64.b64decode(text).hex()
+    given = {span["name"]: span for span in spans if hexed(span["traceId"]) == trace}
+    report.check("traces: spans of a request", lambda: sorted(given), equal(["predict", "queue", "run"]))
+    root = given["predict"]
+    report.check("traces: the span that it comes from", lambda: hexed(root["parentSpanId"]), equal(parent))
+    report.check("traces: kind", lambda: root["kind"], equal("SPAN_KIND_SERVER"))
+    report.check("traces: what the answer says", lambda: answered["sampled"], equal(f"00-{trace}-{hexed(root['spanId'])}-01"))
+    report.check("traces: of one that is not sampled", lambda: answered["not sampled"][:36] + answered["not sampled"][-3:], equal(f"00-{trace}--00"))
+    attributes = {a["key"]: next(iter(a["value"].values())) for a in root["attributes"]}
+    wanted = {"mlctl.model": "m", "http.request.method": "POST", "http.response.status_code": "200", "url.path": "/v1/models/m:predict"}
+    report.check("traces: attributes", lambda: wanted.items() <= attributes.items(), equal(True))
+    for name in ("queue", "run"):
+        report.check(f"traces: {name} is a part", lambda: given[name]["parentSpanId"], equal(root["spanId"]))
+    times = [int(given[name][time]) for name, time in (("predict", "startTimeUnixNano"), ("queue", "startTimeUnixNano"), ("queue", "endTimeUnixNano"), ("run", "endTimeUnixNano"), ("predict", "endTimeUnixNano"))]
+    report.check("traces: times are in order", lambda: times == sorted(times) and abs(times[0] / 1e9 - time.time()) < 60, equal(True))
+    roots = [span for span in spans if span["name"] == "predict"]
+    report.check("traces: requests that were traced", lambda: len(roots), equal(3))
+    report.check("traces: identifiers are new", lambda: len({span["spanId"] for span in spans}), equal(len(spans)))
+
+
 # ---- the table's gRPC rows
 
 def rows():
@@ -348,6 +429,7 @@ def main():
             print(f"not checked: deploy/ and metrics: {made.stderr.strip()}")
         else:
             check_metrics(report, mlctl, model, folder, tools)
+            check_traces(report, mlctl, model, tools)
             check_deploy(report, mlctl, model, folder, tools)
     return report.finish()
 

@@ -12,6 +12,7 @@ use super::keys::Caller;
 use super::metrics::Kind;
 use super::registry::{State, Wanted};
 use super::servable::{DEFAULT_SIGNATURE, Method, Servable};
+use super::trace::{KeyValue, Told};
 use crate::format::tensorflow::{Signature, TensorInfo};
 use crate::ops::data_type;
 use crate::runtime::{Port, Tensor};
@@ -36,12 +37,11 @@ pub async fn answer(server: Arc<Server>, call: Call) -> Answer<Vec<u8>> {
     let (came, received, path) = (call.came, call.message.len(), call.path.clone());
     let mut kind = None;
     let mut caller = None;
-    let answered = match guard(&server, &call) {
-        Ok(found) => {
-            caller = found;
-            handle(&server, call, &mut kind).await
-        }
-        Err(failure) => Err(failure),
+    let active = server.tracer.as_ref().map(|tracer| tracer.begin(&call.headers));
+    let work = guarded(&server, call, &mut kind, &mut caller);
+    let answered = match &active {
+        Some(active) => active.around(work).await,
+        None => work.await,
     };
     let code = answered.as_ref().map_or_else(|failure| failure.code, |_| Code::Ok);
     let time = came.elapsed();
@@ -60,12 +60,33 @@ pub async fn answer(server: Arc<Server>, call: Call) -> Answer<Vec<u8>> {
         if let Some(Caller(name)) = caller {
             entry["key"] = (*name).into();
         }
+        if let Some(active) = active.as_ref().filter(|_| kind.is_some()) {
+            entry["trace"] = active.trace_id().into();
+        }
         server.log_access(&entry);
+    }
+    if let (Some(tracer), Some(active), Some(kind)) = (&server.tracer, active, &kind) {
+        let attributes = vec![
+            KeyValue::text("rpc.system", "grpc"),
+            KeyValue::text("rpc.method", path.trim_start_matches('/')),
+            KeyValue::number("rpc.grpc.status_code", code as u64),
+        ];
+        tracer.end(active, Told { kind, came, code, attributes });
     }
     if let Some(kind) = kind {
         server.metrics.add_request(kind, code, time);
     }
     answered
+}
+
+async fn guarded(
+    server: &Arc<Server>,
+    call: Call,
+    kind: &mut Option<Kind>,
+    caller: &mut Option<Caller>,
+) -> Answer<Vec<u8>> {
+    *caller = guard(server, &call)?;
+    handle(server, call, kind).await
 }
 
 /// Health is open to everyone, as over REST.

@@ -10,11 +10,12 @@ use super::http::{JSON, Request, Response};
 use super::keys::Caller;
 use super::metrics::Kind;
 use super::status;
+use super::trace::{KeyValue, Told};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use route::{Route, encoded, route};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -30,15 +31,11 @@ pub async fn answer(server: Arc<Server>, request: Request, client: SocketAddr) -
     let (came, received, packs) = (request.came, request.body.len(), request.accepts_gzip);
     let (mut kind, mut caller) = (None, None);
     let origin = request.headers.get(header::ORIGIN).cloned();
-    let answered = match server.options.cors.preflight(&request) {
-        Some(response) => Ok(response),
-        None => match guard(&server, &request) {
-            Ok(found) => {
-                caller = found;
-                handle(&server, request, &mut kind).await
-            }
-            Err(failure) => Err(failure),
-        },
+    let active = server.tracer.as_ref().map(|tracer| tracer.begin(&request.headers));
+    let work = guarded(&server, request, &mut kind, &mut caller);
+    let answered = match &active {
+        Some(active) => active.around(work).await,
+        None => work.await,
     };
     let code = answered.as_ref().map_or_else(|failure| failure.code, |_| Code::Ok);
     let mut response = answered.unwrap_or_else(|failure| Response::failure(&failure));
@@ -49,6 +46,10 @@ pub async fn answer(server: Arc<Server>, request: Request, client: SocketAddr) -
         response.headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static(way)));
     }
     server.options.cors.mark(origin.as_ref(), &mut response);
+    let traced = active.filter(|_| kind.is_some());
+    if let Some(value) = traced.as_ref().and_then(|t| t.traceparent().parse().ok()) {
+        response.headers.push((HeaderName::from_static("traceparent"), value));
+    }
     if packs && response.body.len() >= LEAST_TO_PACK {
         response = pack(response).await;
     }
@@ -71,12 +72,36 @@ pub async fn answer(server: Arc<Server>, request: Request, client: SocketAddr) -
         if let Some(Caller(name)) = caller {
             entry["key"] = (*name).into();
         }
+        if let Some(traced) = &traced {
+            entry["trace"] = traced.trace_id().into();
+        }
         server.log_access(&entry);
+    }
+    if let (Some(tracer), Some(active), Some(kind)) = (&server.tracer, traced, &kind) {
+        let attributes = vec![
+            KeyValue::text("http.request.method", &method),
+            KeyValue::text("url.path", &path),
+            KeyValue::number("http.response.status_code", response.status.into()),
+        ];
+        tracer.end(active, Told { kind, came, code, attributes });
     }
     if let Some(kind) = kind {
         server.metrics.add_request(kind, code, time);
     }
     response
+}
+
+async fn guarded(
+    server: &Arc<Server>,
+    request: Request,
+    kind: &mut Option<Kind>,
+    caller: &mut Option<Caller>,
+) -> Answer<Response> {
+    if let Some(response) = server.options.cors.preflight(&request) {
+        return Ok(response);
+    }
+    *caller = guard(server, &request)?;
+    handle(server, request, kind).await
 }
 
 /// What a machine's keeper asks, and tells no more than whether the server works, is open to everyone.

@@ -100,6 +100,7 @@ def check_browser(report, mlctl, model, folder, screenshots):
             "pictures": [str(picture) for picture in pictures],
             "version": {"from": str(model / "0001"), "to": str(model / "0002")},
             "asking": [f"{friends}/asking.html", f"{strangers}/asking.html"],
+            "guarded": {"url": guarded.url + "/", "key": KEY},
             "screenshots": screenshots and str(screenshots),
         }
         job.write_text(json.dumps(asked))
@@ -120,6 +121,7 @@ def check_browser(report, mlctl, model, folder, screenshots):
     report.check("page: digits as files", lambda: seen["opened"], equal([picture.name[0] for picture in pictures]))
     report.check("page: the next version, without a reload", lambda: seen["after"], equal([["2", "AVAILABLE"]]))
     report.check("page: fits its window", lambda: seen["wide"], equal([]))
+    report.check("page: with a key, as a browser's password", lambda: seen["guarded"], equal("ready"))
     report.check("a page of a listed origin", lambda: seen["asking"][0], equal("200 predictions"))
     report.check("a page of another origin", lambda: seen["asking"][1], equal("refused: TypeError"))
 
@@ -399,17 +401,33 @@ def check_table(report, mlctl, folder):
     one = "config {{ name: '{0}' base_path: '{1}' }}"
     config.write_text("model_config_list { " + " ".join(one.format(name, models / name) for name in ("half", "scores")) + " }")
     table = list(rows())
-    with Server(mlctl, f"--model_config_file={config}") as server:
+
+    def ask(server, rows, *metadata):
         environment = os.environ | {"PYTHONPATH": str(api), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [python, HERE / "serving_table_process.py", server.grpc]
-        done = subprocess.run(command, input=json.dumps(table), capture_output=True, text=True, env=environment, timeout=300)
+        command = [python, HERE / "serving_table_process.py", server.grpc, *metadata]
+        done = subprocess.run(command, input=json.dumps(rows), capture_output=True, text=True, env=environment, timeout=300)
         if done.returncode != 0:
             raise RuntimeError(f"the client exits {done.returncode}: {done.stderr[-2000:]}")
-        found = json.loads(done.stdout.splitlines()[-1])
+        return json.loads(done.stdout.splitlines()[-1])
+
+    with Server(mlctl, f"--model_config_file={config}") as server:
+        found = ask(server, table)
     report.check("table: rows", lambda: len(found), at_least(20))
     for (method, request, code, answer), told in zip(table, found, strict=True):
         wanted = [code, json.loads(answer) if code == "OK" else answer]
         report.check(f"table: {method} {request[:60]}", lambda: told, equal(wanted))
+
+    keys = folder / "keys.grpc"
+    keys.write_text(KEY)
+    health = [["health", "", "", ""]]
+    status = ["ModelService/GetModelStatus", '{"modelSpec": {"name": "half"}}', "", ""]
+    with Server(mlctl, f"--model_config_file={config}", f"--api_key_file={keys}") as server:
+        codes = [code for code, _ in ask(server, [*table, *health])]
+        report.check("keys: calls without one", lambda: set(codes[:-1]), equal({"UNAUTHENTICATED"}))
+        report.check("keys: health without one", lambda: codes[-1], equal("OK"))
+        for metadata in (f"x-api-key={KEY}", f"authorization=Bearer {KEY}"):
+            report.check(f"keys: {metadata.split('=')[0]}", lambda: ask(server, [status], metadata)[0][0], equal("OK"))
+        report.check("keys: a wrong one", lambda: ask(server, [status], "x-api-key=x")[0][0], equal("UNAUTHENTICATED"))
 
 
 def main():

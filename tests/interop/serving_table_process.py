@@ -1,6 +1,8 @@
 """Runs where TensorFlow's serving API is installed: asks a server the gRPC rows of the table through the API's own messages.
 
-    python serving_table_process.py ADDRESS < ROWS.json        (code and answer of each row as JSON on stdout)
+    python serving_table_process.py ADDRESS [NAME=VALUE of metadata]… < ROWS.json      (code and answer of each row as JSON on stdout)
+
+A row whose method is "health" asks gRPC's health service.
 """
 
 import json
@@ -25,16 +27,21 @@ REQUESTS = {
 
 def main():
     channel = grpc.insecure_channel(sys.argv[1])
+    metadata = [tuple(pair.split("=", 1)) for pair in sys.argv[2:]]
     stubs = {
         "PredictionService": prediction_service_pb2_grpc.PredictionServiceStub(channel),
         "ModelService": model_service_pb2_grpc.ModelServiceStub(channel),
     }
     found = []
     for method, request, _, _ in json.load(sys.stdin):
-        service, name = method.split("/")
-        message = json_format.Parse(request, REQUESTS[name]())
         try:
-            answer = getattr(stubs[service], name)(message, timeout=10)
+            if method == "health":
+                check = channel.unary_unary("/grpc.health.v1.Health/Check", bytes, bytes)
+                found.append(["OK", check(b"", timeout=10).hex()])
+                continue
+            service, name = method.split("/")
+            message = json_format.Parse(request, REQUESTS[name]())
+            answer = getattr(stubs[service], name)(message, timeout=10, metadata=metadata)
             found.append(["OK", json_format.MessageToDict(answer)])
         except grpc.RpcError as error:
             found.append([error.code().name, error.details()])

@@ -3,8 +3,8 @@
 //   node status_page.js PACKAGES PROFILE JOB.json
 //
 // JOB: {url, drawings: {name: strokes as in tfjs_demo.js}, pictures: [path, …], version: {from, to} a folder to place while
-// the page is open, asking: [url, …] pages that say in their title how a request of theirs went, screenshots: folder or null}.
-// Prints {state, versions, drawn: {name: label}, opened: [label, …], after, wide: [page, …], asking: [title, …], complaints: […]}.
+// the page is open, guarded: {url, key} a page that asks for a key, asking: [url, …] pages that say in their title how a request of theirs went, screenshots: folder or null}.
+// Prints {state, versions, drawn: {name: label}, opened: [label, …], after, wide: [page, …], guarded: state, asking: [title, …], complaints: […]}.
 
 const fs = require('fs');
 const path = require('path');
@@ -64,6 +64,10 @@ async function use(page, complaints) {
       if (job.screenshots) await page.screenshot({ path: path.join(job.screenshots, `${colorScheme}-${width}.png`), fullPage: true });
     }
   }
+  await page.context().setHTTPCredentials({ username: 'anyone', password: job.guarded.key });
+  await page.goto(job.guarded.url);
+  await page.waitForFunction((before) => document.getElementById('up').textContent !== before, await text('up'), { timeout: 10000 });
+  found.guarded = await text('state');
   found.complaints = [...complaints];
   for (const url of job.asking) {
     await page.goto(url);

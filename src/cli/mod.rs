@@ -11,6 +11,7 @@ mod predict;
 mod render;
 mod save;
 mod serve;
+mod serve_environment;
 mod train;
 
 use crate::commands::Outcome;

@@ -1,12 +1,13 @@
 //! `mlctl serve`: TensorFlow Serving's flags.
 
+use super::serve_environment::Environment;
 use super::{Global, usage_error};
 use crate::format::mmap::read_text;
 use crate::model::{Place, holds_record, locate};
 use crate::serve::config::{
     Batching, METRICS_PATH, ModelConfig, Source, parse_monitoring, parse_ssl,
 };
-use crate::serve::{Limits, Pem, ServeOptions, TlsOptions, serve};
+use crate::serve::{Cors, Limits, Pem, ServeOptions, TlsOptions, TraceOptions, probe, serve};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use std::io::Write;
@@ -18,14 +19,24 @@ use std::time::Duration;
 ///
 /// MODEL_DIR holds numbered versions (0001, 0002, …) as 'mlctl train' and 'mlctl save' make them, or folders with an
 /// .onnx or .tflite each. The newest is served; a new one takes over when it is complete, loaded and warm. SIGHUP
-/// looks at once and reads --model_config_file again; SIGTERM answers what runs and ends.
+/// looks at once and reads --model_config_file again; SIGTERM answers what runs and ends. A status page is at / of
+/// the REST port.
+///
+/// In containers MODEL_NAME and MODEL_BASE_PATH say where the model is, as in TensorFlow Serving's image, and
+/// AIP_HTTP_PORT, AIP_HEALTH_ROUTE, AIP_PREDICT_ROUTE and AIP_STORAGE_URI what Vertex AI wants; flags go first.
+/// OTEL_EXPORTER_OTLP_ENDPOINT (http://collector:4318) sends OpenTelemetry's traces there.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Folder with the versions of one model [default: the one model directory here]
     #[arg(value_name = "MODEL_DIR")]
     model: Option<PathBuf>,
-    #[arg(long, default_value = "127.0.0.1", help = "Address to listen on; 0.0.0.0 is every one")]
-    host: String,
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        overrides_with = "host",
+        help = "Address to listen on; 0.0.0.0 is every one [default: 127.0.0.1]"
+    )]
+    host: Option<String>,
     #[arg(
         long = "port",
         value_name = "PORT",
@@ -37,10 +48,9 @@ pub struct ServeArgs {
         long = "rest_api_port",
         alias = "rest-api-port",
         value_name = "PORT",
-        default_value_t = 8501,
-        help = "Port of the REST API; 0 takes a free one"
+        help = "Port of the REST API; 0 takes a free one [default: 8501]"
     )]
-    rest_port: u16,
+    rest_port: Option<u16>,
     /// Name of the model in URLs [default: the folder's name, or 'default' with --model_base_path]
     #[arg(long = "model_name", alias = "model-name", value_name = "NAME")]
     name: Option<String>,
@@ -142,6 +152,25 @@ pub struct ServeArgs {
     #[arg(long, value_name = "S", default_value_t = 30.0, value_parser = seconds,
           help = "Time to answer what runs when the server is to end")]
     grace: f64,
+    /// Answer only who has a key of FILE
+    ///
+    /// KEY or NAME:KEY a line, read again on SIGHUP; the name is what the access log and the metrics tell. Clients send
+    /// 'Authorization: Bearer KEY' or 'X-API-Key: KEY', over gRPC as metadata; the status page takes the key as a
+    /// password. Only health (/healthz, /readyz, gRPC's health and reflection) is open to everyone; metrics are not.
+    #[arg(long = "api_key_file", alias = "api-key-file", value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    #[arg(
+        long = "cors_allow_origin",
+        alias = "cors-allow-origin",
+        value_name = "ORIGIN",
+        help = "Let pages of ORIGIN (https://example.org) ask from a browser; repeat for others, * is any"
+    )]
+    cors: Vec<String>,
+    /// Ask the server that runs here whether it is ready, and end: 0 where it is, 1 where not
+    ///
+    /// For the health check of a container; --host and --rest_api_port as the server has them.
+    #[arg(long = "health_check", alias = "health-check")]
+    health_check: bool,
     /// Print a line of JSON on stderr for each request
     #[arg(long, alias = "access_log")]
     access_log: bool,
@@ -160,13 +189,22 @@ impl ServeArgs {
             let message = "--batching_parameters_file needs --enable_batching";
             return Ok(usage_error(message));
         }
+        let has_model =
+            self.model.is_some() || self.base_path.is_some() || self.config_file.is_some();
+        let environment = Environment::read(has_model, |name| std::env::var(name).ok())?;
+        let host = self.host.as_deref().or(environment.host).unwrap_or("127.0.0.1");
+        let rest_port = self.rest_port.or(environment.rest_port).unwrap_or(8501);
+        if self.health_check {
+            probe(host, rest_port)?;
+            return Ok(0);
+        }
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let period = |seconds: f64| (seconds > 0.0).then(|| Duration::from_secs_f64(seconds));
         let options = ServeOptions {
-            source: self.source()?,
-            host: self.host.clone(),
+            source: self.source(&environment)?,
+            host: host.into(),
             grpc_port: self.grpc_port,
-            rest_port: self.rest_port,
+            rest_port,
             threads: global.threads(),
             network_threads: self.network_threads.map_or_else(cores, usize::from),
             poll: period(self.poll),
@@ -190,6 +228,11 @@ impl ServeArgs {
                 None => self.tls(),
             },
             rest_tls: self.tls(),
+            health_path: environment.health_path.clone(),
+            predict_path: environment.predict_path.clone(),
+            api_key_file: self.api_key_file.clone(),
+            cors: Cors::new(&self.cors).context("--cors_allow_origin")?,
+            traces: TraceOptions::read(|name| std::env::var(name).ok())?,
             grace: Duration::from_secs_f64(self.grace),
         };
         let quiet = global.quiet;
@@ -203,14 +246,15 @@ impl ServeArgs {
         Ok(0)
     }
 
-    fn source(&self) -> Result<Source> {
+    fn source(&self, environment: &Environment) -> Result<Source> {
         if let Some(file) = &self.config_file {
             return Ok(Source::File(file.clone()));
         }
-        let (path, default_name) = match (&self.base_path, &self.model) {
-            (Some(path), _) => (path.clone(), Some("default".to_string())),
-            (None, Some(path)) => (path.clone(), None),
-            (None, None) => match locate(None)?.place {
+        let (path, default_name) = match (&self.base_path, &self.model, &environment.model) {
+            (Some(path), _, _) => (path.clone(), Some("default".to_string())),
+            (None, Some(path), _) => (path.clone(), None),
+            (None, None, Some((path, name))) => (path.clone(), Some(name.clone())),
+            (None, None, None) => match locate(None)?.place {
                 Place::Version(version) => (parent_of(&version), None),
                 Place::File { path, .. } => bail!("{} is not a model directory", path.display()),
             },

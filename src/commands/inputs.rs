@@ -5,9 +5,10 @@ use crate::data::classes::RowClasses;
 use crate::data::idx_folder::{images_of, labels_beside};
 use crate::data::image;
 use crate::data::picture_folders::list_pictures;
-use crate::data::preprocessing::{Channels, Layout, Preprocessing};
+use crate::data::preprocessing::{Layout, Preprocessing};
 use crate::format::{idx, mmap, npy};
 use crate::graph::{Dim, ElementType, shape_text};
+use crate::model::{check_record_fits, guessed_record, scale_as_bytes};
 use crate::runtime::{Plan, Port, Tensor, from_array};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Read;
@@ -499,14 +500,11 @@ pub(super) fn adjusted(
         None => guessed_record(port, said.input_layout)?,
     };
     let told = said.scale.is_some() || said.mean.is_some() || said.std.is_some();
-    let bytes = port.scale_of_bytes().filter(|_| recorded.is_none() && !told);
-    if let Some((scale, zero)) = bytes {
-        (record.scale, record.mean) = (scale, vec![scale * zero]);
-    }
+    let bytes = recorded.is_none() && !told && scale_as_bytes(&mut record, port);
     if recorded.is_none() && said.scale.is_none() {
         let way = match bytes {
-            Some(_) => "go in as they are, 0 to 255",
-            None => "are scaled to 0..1",
+            true => "go in as they are, 0 to 255",
+            false => "are scaled to 0..1",
         };
         notes.push(format!(
             "the model says nothing of its pixels; they {way} (--scale, --mean and --std change \
@@ -526,46 +524,11 @@ pub(super) fn adjusted(
         record.layout = layout;
     }
     record.validate()?;
-    let shape = record.shape(1);
-    let fits = port.shape.len() == 4
-        && port.shape.iter().zip(shape).skip(1).all(|(d, n)| d.known().is_none_or(|d| d == n));
-    ensure!(
-        fits,
-        "pictures become {shape:?}, but input '{}' takes {}; try --input-layout, or give an .npy",
-        port.name,
-        shape_text(&port.shape)
-    );
+    check_record_fits(&record, port)?;
     Ok(record)
 }
 
 /// Whether an input has the shape of pictures.
 pub(super) fn takes_pictures(port: &Port) -> bool {
     [None, Some(Layout::Nhwc)].into_iter().any(|layout| guessed_record(port, layout).is_ok())
-}
-
-fn guessed_record(port: &Port, layout: Option<Layout>) -> Result<Preprocessing> {
-    let shape = || shape_text(&port.shape);
-    let no_picture =
-        || format!("input '{}' {} takes no picture; give an .npy or .npz", port.name, shape());
-    let known: Option<Vec<usize>> = port.shape.iter().skip(1).map(|d| d.known()).collect();
-    let known = known.with_context(no_picture)?;
-    let &[a, b, c] = known.as_slice() else { bail!(no_picture()) };
-    let channels = |n| match n {
-        1 => Some(Channels::Grey),
-        3 => Some(Channels::Rgb),
-        _ => None,
-    };
-    let (layout, height, width, channels) = match (layout, channels(a), channels(c)) {
-        (Some(Layout::Nchw), Some(found), _) | (None, Some(found), None) => {
-            (Layout::Nchw, b, c, found)
-        }
-        (Some(Layout::Nhwc), _, Some(found)) | (None, None, Some(found)) => {
-            (Layout::Nhwc, a, b, found)
-        }
-        (None, Some(_), Some(_)) => {
-            bail!("input '{}' {} could be NCHW or NHWC; say --input-layout", port.name, shape())
-        }
-        _ => bail!(no_picture()),
-    };
-    Ok(Preprocessing { layout, ..Preprocessing::unit_range(height, width, channels) })
 }

@@ -39,6 +39,11 @@ pub fn load_image(path: &Path) -> Result<DynamicImage> {
 
 /// [`load_image`] for bytes in memory.
 pub fn decode_image(bytes: &[u8]) -> Result<DynamicImage> {
+    decode_image_within(bytes, MAX_PIXELS)
+}
+
+/// [`decode_image`] of a picture of at most `most_pixels`, which [`MAX_PIXELS`] bounds.
+pub fn decode_image_within(bytes: &[u8], most_pixels: u64) -> Result<DynamicImage> {
     ensure!(!bytes.is_empty(), "the file is empty; {ACCEPTED}");
     let format = match guess_format(bytes) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp)) => format,
@@ -48,7 +53,7 @@ pub fn decode_image(bytes: &[u8]) -> Result<DynamicImage> {
     if format == ImageFormat::Jpeg {
         ensure!(jpeg_is_complete(bytes), "the JPEG data is cut short");
     }
-    decode(bytes, format).map_err(|error| {
+    decode(bytes, format, most_pixels.min(MAX_PIXELS)).map_err(|error| {
         let reason = match error.downcast_ref() {
             Some(ImageError::IoError(cause)) if cause.kind() == ErrorKind::UnexpectedEof => {
                 "it is cut short".to_owned()
@@ -125,6 +130,20 @@ pub fn to_pixels(image: &DynamicImage, preprocessing: &Preprocessing) -> (Pixels
     (pixels, inverted)
 }
 
+/// A PNG of grey or RGB pixels.
+pub fn png_of(pixels: Pixels) -> Result<Vec<u8>> {
+    let colour = match pixels.channels {
+        1 => ::image::ExtendedColorType::L8,
+        3 => ::image::ExtendedColorType::Rgb8,
+        other => bail!("pictures have 1 or 3 channels, not {other}"),
+    };
+    let (width, height) = (u32::try_from(pixels.width)?, u32::try_from(pixels.height)?);
+    let mut bytes = vec![];
+    let encoder = ::image::codecs::png::PngEncoder::new(&mut bytes);
+    ::image::ImageEncoder::write_image(encoder, &pixels.data, width, height, colour)?;
+    Ok(bytes)
+}
+
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     ensure!(!path.is_dir(), "this is a folder; {ACCEPTED}");
     let file = File::open(path).map_err(|error| anyhow!("cannot be opened: {error}"))?;
@@ -140,7 +159,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage> {
+fn decode(bytes: &[u8], format: ImageFormat, most_pixels: u64) -> Result<DynamicImage> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
@@ -151,10 +170,10 @@ fn decode(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage> {
     let (width, height) = decoder.dimensions();
     ensure!(width > 0 && height > 0, "it has no pixels");
     ensure!(
-        u64::from(width) * u64::from(height) <= MAX_PIXELS
+        u64::from(width) * u64::from(height) <= most_pixels
             && decoder.total_bytes() <= MAX_DECODED_BYTES,
         "{width}×{height} pixels are more than {} megapixels or {} MiB",
-        MAX_PIXELS / 1_000_000,
+        most_pixels / 1_000_000,
         MAX_DECODED_BYTES >> 20
     );
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);

@@ -2,6 +2,7 @@
 //! Knows no ops and no graphs; decides nothing about what the values mean.
 
 pub mod atomic;
+pub mod base64;
 pub mod flatbuffer;
 pub mod hdf5;
 pub mod idx;

@@ -2,6 +2,7 @@
 
 mod load;
 mod locate;
+mod pictures;
 mod record;
 mod version;
 
@@ -11,5 +12,6 @@ pub use load::{
     tfjs_kind_of, watch_tensors,
 };
 pub use locate::{Format, Located, Place, locate, newest_version};
+pub use pictures::{check_record_fits, guessed_record, picture_record, scale_as_bytes};
 pub use record::{Metrics, PortRecord, Record, TrainingRecord, holds_record};
 pub use version::{NewVersion, SavedVersion, refuse_saved_file, save_version};

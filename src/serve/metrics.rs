@@ -161,6 +161,20 @@ impl Metrics {
         }
     }
 
+    /// Of all requests, and of those of each version.
+    pub fn totals(&self) -> (Totals, BTreeMap<(String, u64), Totals>) {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut all, mut versions) = (Totals::default(), BTreeMap::new());
+        for (kind, requests) in requests.iter() {
+            all.add(requests);
+            if let Some(version) = kind.version {
+                let name = (kind.model.clone(), version);
+                versions.entry(name).or_insert_with(Totals::default).add(requests);
+            }
+        }
+        (all, versions)
+    }
+
     /// Everything in Prometheus' text format; `queues` are those of the versions served now.
     pub fn text(&self, queues: &[(String, u64, Arc<QueueMetrics>)]) -> String {
         let mut out = String::new();
@@ -250,6 +264,64 @@ impl Metrics {
     }
 }
 
+/// Counts since the start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Totals {
+    pub answered: u64,
+    pub failed: u64,
+    /// Of those that were answered, by [`time_bound`]; the last is what lies above.
+    pub times: [u64; TIMES + 1],
+}
+
+impl Default for Totals {
+    fn default() -> Totals {
+        Totals { answered: 0, failed: 0, times: [0; TIMES + 1] }
+    }
+}
+
+impl Totals {
+    fn add(&mut self, requests: &Requests) {
+        let codes = requests.by_code.lock().unwrap_or_else(PoisonError::into_inner);
+        for (code, count) in codes.iter() {
+            match code {
+                Code::Ok => self.answered += count,
+                _ => self.failed += count,
+            }
+        }
+        let own = requests.times.0.below.iter().chain([&requests.times.0.above]);
+        for (total, own) in self.times.iter_mut().zip(own) {
+            *total += own.load(Relaxed);
+        }
+    }
+
+    /// What has come since `earlier`.
+    pub fn since(&self, earlier: &Totals) -> Totals {
+        Totals {
+            answered: self.answered.saturating_sub(earlier.answered),
+            failed: self.failed.saturating_sub(earlier.failed),
+            times: std::array::from_fn(|i| self.times[i].saturating_sub(earlier.times[i])),
+        }
+    }
+}
+
+/// The time in microseconds that `share` of the requests stayed below, by the line between two bounds; `None` where
+/// there was none.
+pub fn quantile(times: &[u64; TIMES + 1], share: f64) -> Option<f64> {
+    let count: u64 = times.iter().sum();
+    let wanted = count as f64 * share;
+    let mut below = 0.0;
+    for (place, &own) in times.iter().enumerate() {
+        let own = own as f64;
+        if own > 0.0 && below + own >= wanted {
+            let low = if place == 0 { 0.0 } else { time_bound(place - 1) };
+            let high = time_bound(place.min(TIMES - 1));
+            return Some(low + (high - low) * ((wanted - below) / own).clamp(0.0, 1.0));
+        }
+        below += own;
+    }
+    None
+}
+
 impl Requests {
     fn absorb(&self, other: &Requests) {
         let theirs = other.by_code.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -282,11 +354,12 @@ fn header(out: &mut String, name: &str, kind: &str) {
     let _ = writeln!(out, "# TYPE {name} {kind}");
 }
 
-fn escaped(label: &str) -> String {
+pub(super) fn escaped(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-fn resident_bytes() -> Option<u64> {
+/// What the process holds in memory, where the system tells it.
+pub fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

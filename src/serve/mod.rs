@@ -6,40 +6,52 @@
 
 mod clock;
 pub mod config;
+pub mod cors;
 mod examples;
 pub mod failure;
 mod folder;
 mod grpc;
 mod http;
 mod json;
+mod keys;
 mod lifecycle;
 mod metrics;
+mod probe;
 mod queue;
 mod registry;
 mod rest;
 mod servable;
 mod signals;
+mod status;
 mod text_proto;
+mod trace;
 
 use crate::format::mmap;
 use anyhow::{Context, Result};
 use config::{Batching, Source};
+pub use cors::Cors;
 pub use http::Limits;
 use http::Port;
 use http::tls::Tls;
 pub use http::tls::{Pem, TlsOptions};
+use keys::Keys;
 use lifecycle::{Lifecycle, LifecycleOptions};
 use metrics::Metrics;
+pub use probe::probe;
 use queue::QueueOptions;
 use registry::Registry;
 use signals::{Asked, Signals};
+use status::Status;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+pub use trace::TraceOptions;
+use trace::Tracer;
 
 /// Takes what the server has to say, a line at a time.
 pub type Journal = Arc<dyn Fn(&str) + Send + Sync>;
@@ -70,6 +82,13 @@ pub struct ServeOptions {
     pub limits: Limits,
     pub grpc_tls: Option<TlsOptions>,
     pub rest_tls: Option<TlsOptions>,
+    /// Further paths of `/readyz` and of the only model's `predict`.
+    pub health_path: Option<String>,
+    pub predict_path: Option<String>,
+    /// Keys without one of which nobody is answered.
+    pub api_key_file: Option<PathBuf>,
+    pub cors: Cors,
+    pub traces: Option<TraceOptions>,
     /// For requests that run when the server is to end.
     pub grace: Duration,
 }
@@ -80,6 +99,9 @@ pub(crate) struct Server {
     registry: Arc<Registry>,
     lifecycle: Lifecycle,
     metrics: Arc<Metrics>,
+    keys: Option<Keys>,
+    status: Status,
+    tracer: Option<Tracer>,
     journal: Journal,
     draining: AtomicBool,
 }
@@ -115,6 +137,7 @@ async fn bind(host: &str, port: u16) -> Result<TcpListener> {
 
 async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let (registry, metrics) = (Arc::<Registry>::default(), Arc::<Metrics>::default());
+    let keys = options.api_key_file.as_ref().map(|path| Keys::read(path, &journal)).transpose()?;
     let grpc_port = bind(&options.host, options.grpc_port).await?;
     let rest_port = bind(&options.host, options.rest_port).await?;
     let tls = |options: &Option<TlsOptions>, protocol| {
@@ -148,7 +171,20 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let limits = Arc::new(options.limits.clone());
     let grace = options.grace;
     let draining = AtomicBool::new(false);
-    let server = Arc::new(Server { options, registry, lifecycle, metrics, journal, draining });
+    let tracer = options.traces.clone().map(|traces| Tracer::start(traces, journal.clone()));
+    let tracer = tracer.transpose()?;
+    let status = Status::new();
+    let server = Arc::new(Server {
+        options,
+        registry,
+        lifecycle,
+        metrics,
+        keys,
+        status,
+        tracer,
+        journal,
+        draining,
+    });
     let (stop, stopped) = watch::channel(false);
     let port = |listener, tls: &Option<Arc<Tls>>| Port {
         listener,
@@ -165,8 +201,10 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let own = server.clone();
     let answer = move |request, client: SocketAddr| rest::answer(own.clone(), request, client);
     tokio::spawn(http::listen(port(rest_port, &rest_tls), answer));
+    tokio::spawn(status::watch(server.clone()));
     while signals.next().await == Asked::Reload {
         server.lifecycle.reload();
+        server.keys.iter().for_each(|keys| keys.reload(&server.journal));
         for tls in [&grpc_tls, &rest_tls].into_iter().flatten() {
             if let Err(error) = tls.reload() {
                 (server.journal)(&format!("the certificates stay as they were: {error:#}"));
@@ -186,6 +224,9 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
             break;
         }
     }
+    let own = server.clone();
+    let traces = tokio::task::spawn_blocking(move || own.tracer.iter().for_each(Tracer::finish));
+    let _ = tokio::time::timeout(Duration::from_secs(2), traces).await;
     match open() {
         0 => (server.journal)("ended"),
         left => {

@@ -7,6 +7,7 @@ use super::config::Batching;
 use super::failure::{Answer, Code, Failure};
 use super::metrics::QueueMetrics;
 use super::servable::Rows;
+use super::trace::{self, Marks};
 use crate::runtime::{Plan, Session, Tensor};
 use anyhow::{Context, Result};
 pub use handoff::{carry, tell};
@@ -36,6 +37,8 @@ struct Job {
     came: Instant,
     deadline: Instant,
     reply: oneshot::Sender<Reply>,
+    /// Where the request is traced.
+    marks: Option<Arc<Marks>>,
 }
 
 #[derive(Default)]
@@ -129,7 +132,11 @@ impl Queue {
     ) -> Answer<oneshot::Receiver<Reply>> {
         let shared = &self.shared;
         let (reply, receiver) = oneshot::channel();
-        let job = Job { inputs, rows, came: Instant::now(), deadline, reply };
+        let (came, marks) = (Instant::now(), trace::marks());
+        if let Some(marks) = &marks {
+            let _ = marks.queued.set(came);
+        }
+        let job = Job { inputs, rows, came, deadline, reply, marks };
         let mut state = shared.lock();
         if shared.is_full(&state, rows) {
             state.forget_lost();
@@ -306,6 +313,9 @@ impl Shared {
         };
         let outputs = inputs.and_then(|inputs| self.run_rows(session, inputs, rows));
         self.metrics.running.add(start.elapsed());
+        for marks in batch.iter().filter_map(|job| job.marks.as_ref()) {
+            let _ = marks.run.set((start, Instant::now(), rows));
+        }
         match outputs {
             Ok(mut outputs) => {
                 let mut first = 0;

@@ -3,8 +3,9 @@
 use super::failure::{Answer, Code, Failure};
 use super::queue::{Queue, QueueOptions};
 use crate::compare::example_inputs;
+use crate::data::preprocessing::Preprocessing;
 use crate::graph::{Dim, ElementType, shape_text};
-use crate::model::{Format, LoadedModel, Located, Place, bytes_of, holds_record};
+use crate::model::{Format, LoadedModel, Located, Place, bytes_of, holds_record, picture_record};
 use crate::runtime::{Plan, Port, Tensor};
 use crate::tract::guard::{Allowance, with_allowance};
 use anyhow::{Context, Result, bail, ensure};
@@ -38,6 +39,8 @@ pub struct Servable {
     pub version: u64,
     /// Names of the classes, where the model says them.
     labels: Vec<String>,
+    /// How a picture becomes its input, where it takes one.
+    pictures: Option<Preprocessing>,
     plan: Plan,
     rows: Rows,
     queue: Queue,
@@ -79,11 +82,12 @@ pub fn load(model: &str, version: u64, folder: &Path, options: &QueueOptions) ->
     let time = Duration::from_secs(120) + Allowance::for_bytes(bytes).time * 3;
     let allowance = Allowance { time, memory: Allowance::for_bytes(bytes).memory };
     let what = format!("loading {}", folder.display());
-    let (plan, labels) = with_allowance(&what, allowance, move || {
+    let (plan, labels, pictures) = with_allowance(&what, allowance, move || {
         let loaded = LoadedModel::load(&located)?;
         let plan = loaded.plan()?;
         warm(&plan, &loaded)?;
-        Ok((plan, loaded.labels))
+        let pictures = picture_record(loaded.preprocessing.as_ref(), plan.inputs());
+        Ok((plan, loaded.labels, pictures))
     })?;
     for port in plan.inputs().iter().chain(plan.outputs()) {
         let served = !matches!(port.element, ElementType::String | ElementType::I4);
@@ -91,7 +95,7 @@ pub fn load(model: &str, version: u64, folder: &Path, options: &QueueOptions) ->
     }
     let rows = Rows::of(&plan);
     let queue = Queue::new(&format!("{model}/{version}"), plan.clone(), rows, options)?;
-    Ok(Servable { version, labels, plan, rows, queue })
+    Ok(Servable { version, labels, pictures, plan, rows, queue })
 }
 
 /// A first run makes the memory and pages that later ones use.
@@ -167,6 +171,10 @@ impl Servable {
 
     pub fn outputs(&self) -> &[Port] {
         self.plan.outputs()
+    }
+
+    pub fn pictures(&self) -> Option<&Preprocessing> {
+        self.pictures.as_ref()
     }
 
     pub fn queue(&self) -> &Queue {

@@ -23,10 +23,21 @@ pub struct Server {
 impl Server {
     /// Starts with these arguments, on a free port, looking at the folders ten times a second.
     pub fn start<A: AsRef<std::ffi::OsStr>>(arguments: &[A]) -> Server {
+        let mut all: Vec<&std::ffi::OsStr> = arguments.iter().map(AsRef::as_ref).collect();
+        all.push("--rest_api_port=0".as_ref());
+        Server::start_in(&all, &[])
+    }
+
+    /// [`start`](Server::start) with the REST port among the arguments, or in the environment.
+    pub fn start_in<A: AsRef<std::ffi::OsStr>>(
+        arguments: &[A],
+        environment: &[(&str, &str)],
+    ) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mlctl"))
             .arg("serve")
             .args(arguments)
-            .args(["--port=0", "--rest_api_port=0", "--file_system_poll_wait_seconds=0.1"])
+            .args(["--port=0", "--file_system_poll_wait_seconds=0.1"])
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -10,9 +10,11 @@ use super::Server;
 use super::config::{ModelConfig, Policy};
 use super::examples::{self, Scores, tensors_of};
 use super::failure::{Answer, Code, Failure};
+use super::keys::Caller;
 use super::metrics::Kind;
 use super::registry::{State, Wanted};
 use super::servable::{DEFAULT_SIGNATURE, Method, Servable};
+use super::trace::{KeyValue, Told};
 use crate::format::tensorflow::{Signature, TensorInfo};
 use crate::ops::data_type;
 use crate::runtime::{Port, Tensor};
@@ -41,11 +43,17 @@ pub fn services(server: &Arc<Server>) -> Result<Services> {
 pub async fn answer(server: Arc<Server>, call: Call) -> Answer<Vec<u8>> {
     let (came, received, path) = (call.came, call.message.len(), call.path.clone());
     let mut kind = None;
-    let answered = handle(&server, call, &mut kind).await;
+    let mut caller = None;
+    let active = server.tracer.as_ref().map(|tracer| tracer.begin(&call.headers));
+    let work = guarded(&server, call, &mut kind, &mut caller);
+    let answered = match &active {
+        Some(active) => active.around(work).await,
+        None => work.await,
+    };
     let code = answered.as_ref().map_or_else(|failure| failure.code, |_| Code::Ok);
     let time = came.elapsed();
     if server.options.access_log {
-        server.log_access(&serde_json::json!({
+        let mut entry = serde_json::json!({
             "time": super::clock::now(),
             "method": "gRPC",
             "path": path,
@@ -55,12 +63,54 @@ pub async fn answer(server: Arc<Server>, call: Call) -> Answer<Vec<u8>> {
             "bytes_in": received,
             "bytes_out": answered.as_ref().map_or(0, Vec::len),
             "ms": time.as_secs_f64() * 1e3,
-        }));
+        });
+        if let Some(Caller(name)) = caller {
+            entry["key"] = (*name).into();
+        }
+        if let Some(active) = active.as_ref().filter(|_| kind.is_some()) {
+            entry["trace"] = active.trace_id().into();
+        }
+        server.log_access(&entry);
+    }
+    if let (Some(tracer), Some(active), Some(kind)) = (&server.tracer, active, &kind) {
+        let attributes = vec![
+            KeyValue::text("rpc.system", "grpc"),
+            KeyValue::text("rpc.method", path.trim_start_matches('/')),
+            KeyValue::number("rpc.grpc.status_code", code as u64),
+        ];
+        tracer.end(active, Told { kind, came, code, attributes });
     }
     if let Some(kind) = kind {
         server.metrics.add_request(kind, code, time);
     }
     answered
+}
+
+async fn guarded(
+    server: &Arc<Server>,
+    call: Call,
+    kind: &mut Option<Kind>,
+    caller: &mut Option<Caller>,
+) -> Answer<Vec<u8>> {
+    *caller = guard(server, &call)?;
+    handle(server, call, kind).await
+}
+
+/// Health is open to everyone, as over REST.
+fn guard(server: &Server, call: &Call) -> Answer<Option<Caller>> {
+    const OPEN: [&str; 2] = [
+        "/inference.GRPCInferenceService/ServerLive",
+        "/inference.GRPCInferenceService/ServerReady",
+    ];
+    match &server.keys {
+        Some(keys)
+            if !call.path.starts_with("/grpc.health.v1.Health/")
+                && !OPEN.contains(&call.path.as_str()) =>
+        {
+            keys.caller(&call.headers).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 async fn handle(server: &Arc<Server>, call: Call, kind: &mut Option<Kind>) -> Answer<Vec<u8>> {

@@ -7,12 +7,16 @@ pub mod route;
 use super::Server;
 use super::failure::{Answer, Code, Failure};
 use super::http::{JSON, Request, Response};
+use super::keys::Caller;
 use super::metrics::Kind;
+use super::status;
+use super::trace::{KeyValue, Told};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use route::{Route, route};
+use http::{HeaderName, HeaderValue, header};
+use route::{Route, encoded, route};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,17 +29,34 @@ const LEAST_TO_PACK: usize = 1 << 10;
 pub async fn answer(server: Arc<Server>, request: Request, client: SocketAddr) -> Response {
     let (method, path) = (request.method.clone(), request.path.clone());
     let (came, received, packs) = (request.came, request.body.len(), request.accepts_gzip);
-    let mut kind = None;
-    let answered = handle(&server, request, &mut kind).await;
+    let (mut kind, mut caller) = (None, None);
+    let origin = request.headers.get(header::ORIGIN).cloned();
+    let active = server.tracer.as_ref().map(|tracer| tracer.begin(&request.headers));
+    let work = guarded(&server, request, &mut kind, &mut caller);
+    let answered = match &active {
+        Some(active) => active.around(work).await,
+        None => work.await,
+    };
     let code = answered.as_ref().map_or_else(|failure| failure.code, |_| Code::Ok);
     let mut response = answered.unwrap_or_else(|failure| Response::failure(&failure));
+    if code == Code::Unauthenticated {
+        // a browser asks its user for a key, where it shows a page
+        let way =
+            if path == "/" { "Basic realm=\"mlctl: the key is the password\"" } else { "Bearer" };
+        response.headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static(way)));
+    }
+    server.options.cors.mark(origin.as_ref(), &mut response);
+    let traced = active.filter(|_| kind.is_some());
+    if let Some(value) = traced.as_ref().and_then(|t| t.traceparent().parse().ok()) {
+        response.headers.push((HeaderName::from_static("traceparent"), value));
+    }
     if packs && response.body.len() >= LEAST_TO_PACK {
         response = pack(response).await;
     }
     let time = came.elapsed();
     if server.options.access_log {
         let version = kind.as_ref().and_then(|kind: &Kind| kind.version);
-        server.log_access(&serde_json::json!({
+        let mut entry = serde_json::json!({
             "time": super::clock::now(),
             "client": client.ip().to_string(),
             "method": method,
@@ -47,7 +68,22 @@ pub async fn answer(server: Arc<Server>, request: Request, client: SocketAddr) -
             "bytes_in": received,
             "bytes_out": response.body.len(),
             "ms": time.as_secs_f64() * 1e3,
-        }));
+        });
+        if let Some(Caller(name)) = caller {
+            entry["key"] = (*name).into();
+        }
+        if let Some(traced) = &traced {
+            entry["trace"] = traced.trace_id().into();
+        }
+        server.log_access(&entry);
+    }
+    if let (Some(tracer), Some(active), Some(kind)) = (&server.tracer, traced, &kind) {
+        let attributes = vec![
+            KeyValue::text("http.request.method", &method),
+            KeyValue::text("url.path", &path),
+            KeyValue::number("http.response.status_code", response.status.into()),
+        ];
+        tracer.end(active, Told { kind, came, code, attributes });
     }
     if let Some(kind) = kind {
         server.metrics.add_request(kind, code, time);
@@ -55,11 +91,63 @@ pub async fn answer(server: Arc<Server>, request: Request, client: SocketAddr) -
     response
 }
 
-async fn handle(
+async fn guarded(
     server: &Arc<Server>,
     request: Request,
     kind: &mut Option<Kind>,
+    caller: &mut Option<Caller>,
 ) -> Answer<Response> {
+    if let Some(response) = server.options.cors.preflight(&request) {
+        return Ok(response);
+    }
+    *caller = guard(server, &request)?;
+    handle(server, request, kind).await
+}
+
+/// What a machine's keeper asks, and tells no more than whether the server works, is open to everyone.
+const OPEN: [&str; 4] = ["/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"];
+
+fn guard(server: &Server, request: &Request) -> Answer<Option<Caller>> {
+    match &server.keys {
+        Some(keys)
+            if !OPEN.contains(&request.path.as_str())
+                && server.options.health_path.as_ref() != Some(&request.path) =>
+        {
+            keys.caller(&request.headers).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The path that a path of the server's own options stands for.
+fn aliased(server: &Server, request: &Request) -> Answer<Option<String>> {
+    let is = |own: &Option<String>| own.as_deref() == Some(request.path.as_str());
+    if request.method == "GET" && is(&server.options.health_path) {
+        return Ok(Some("/readyz".into()));
+    }
+    if request.method != "POST" || !is(&server.options.predict_path) {
+        return Ok(None);
+    }
+    server.registry.read(|models| match models.len() {
+        1 => Ok(models.keys().next().map(|name| format!("/v1/models/{}:predict", encoded(name)))),
+        count => Err(Failure::new(
+            Code::FailedPrecondition,
+            format!("{} asks the only model, and there are {count}", request.path),
+        )),
+    })
+}
+
+async fn handle(
+    server: &Arc<Server>,
+    mut request: Request,
+    kind: &mut Option<Kind>,
+) -> Answer<Response> {
+    if let Some(path) = aliased(server, &request)? {
+        request.path = path;
+    }
+    if let Some(wish) = status::wish(&request.method, &request.path) {
+        return status::answer(server, wish, request, kind).await;
+    }
     let routed = route(&request.method, &request.path, server.options.metrics_path.as_deref());
     let Some(route) = routed else {
         return Err(Failure::new(Code::NotFound, format!("Not found: {}", request.path)));
@@ -86,14 +174,15 @@ async fn handle(
         Route::Ready => Ok(Response::text("ok\n")),
         Route::Metrics => {
             let content_type = "text/plain; version=0.0.4; charset=utf-8";
-            let text = server.metrics.text(&server.registry.queues());
+            let mut text = server.metrics.text(&server.registry.queues());
+            server.keys.iter().for_each(|keys| keys.write_metrics(&mut text));
             Ok(Response { content_type, ..Response::text(text) })
         }
     }
 }
 
 /// Runs `work` where it does not hold up other requests.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
     let ended = tokio::task::spawn_blocking(work).await;
     ended.map_err(|_| Failure::new(Code::Internal, "the request could not be worked on"))
 }

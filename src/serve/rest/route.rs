@@ -91,6 +91,20 @@ fn decoded(part: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|text| !text.is_empty())
 }
 
+/// A name as one part of a path.
+pub fn encoded(name: &str) -> String {
+    use std::fmt::Write;
+    name.bytes().fold(String::new(), |mut path, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                path.push(byte.into());
+            }
+            byte => drop(write!(path, "%{byte:02X}")),
+        }
+        path
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +156,14 @@ mod tests {
         check("GET", "/healthz", Route::Healthy);
         check("GET", "/readyz", Route::Ready);
         check("GET", "/metrics", Route::Metrics);
+    }
+
+    #[test]
+    fn encoded_names_are_read_back() {
+        for name in ["m", "a b", "ä/%:", "..", "x~y"] {
+            assert_eq!(decoded(&encoded(name)).as_deref(), Some(name));
+        }
+        assert_eq!(encoded("a b/:"), "a%20b%2F%3A");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! TensorFlow's messages as `model.json` spells them: protocol buffers' JSON, without values of constants, which lie
 //! with the weights, and with the types that TensorFlow.js has.
 
+use crate::format::base64;
 use crate::format::tensorflow::{
     ArgDef, AttrValue, Attribute, DataType, FunctionDef, NodeDef, TensorShape,
 };
@@ -62,7 +63,7 @@ pub fn node(node: &NodeDef) -> Value {
 fn attribute(value: &AttrValue) -> Value {
     let Some(value) = &value.value else { return json!({}) };
     match value {
-        Attribute::Text(text) => json!({"s": base64(text)}),
+        Attribute::Text(text) => json!({"s": base64::encode(text)}),
         Attribute::Int(number) => json!({"i": number.to_string()}),
         Attribute::Float(number) => json!({"f": float(*number)}),
         Attribute::Bool(value) => json!({"b": value}),
@@ -81,7 +82,7 @@ fn attribute(value: &AttrValue) -> Value {
                     fields.insert(name.into(), values.into());
                 }
             };
-            add("s", list.s.iter().map(|text| base64(text).into()).collect());
+            add("s", list.s.iter().map(|text| base64::encode(text).into()).collect());
             add("i", list.i.iter().map(|number| number.to_string().into()).collect());
             add("type", list.r#type.iter().map(|&number| type_of_number(number).into()).collect());
             add("shape", list.shape.iter().map(shape).collect());
@@ -121,32 +122,9 @@ pub fn function(function: &FunctionDef) -> Value {
     })
 }
 
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let word = (0..3).fold(0u32, |word, i| word << 8 | u32::from(*group.get(i).unwrap_or(&0)));
-        for place in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= group.len() { digit as char } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        for (text, expected) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(text.as_bytes()), expected);
-        }
-    }
 
     #[test]
     fn fields_keep_their_order() {

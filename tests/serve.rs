@@ -133,7 +133,7 @@ fn errors_have_tensorflow_serving_s_texts_and_codes() {
             404,
             "Servable not found for request: Latest(../../etc/passwd)",
         ),
-        ("/v2/models/half/infer", good, 404, "Not found: /v2/models/half/infer"),
+        ("/v3/models/half/infer", good, 404, "Not found: /v3/models/half/infer"),
     ] {
         check(&server, path, body, status, &error(message));
     }

@@ -7,6 +7,7 @@ pub mod route;
 use super::Server;
 use super::failure::{Answer, Code, Failure};
 use super::http::{JSON, Request, Response};
+use super::kserve;
 use super::metrics::Kind;
 use bytes::Bytes;
 use flate2::Compression;
@@ -61,6 +62,9 @@ async fn handle(
     kind: &mut Option<Kind>,
 ) -> Answer<Response> {
     let routed = route(&request.method, &request.path, server.options.metrics_path.as_deref());
+    if let Some(route) = kserve::route(&request.method, &request.path) {
+        return kserve::rest::answer(server, route?, request, kind).await;
+    }
     let Some(route) = routed else {
         return Err(Failure::new(Code::NotFound, format!("Not found: {}", request.path)));
     };
@@ -93,12 +97,12 @@ async fn handle(
 }
 
 /// Runs `work` where it does not hold up other requests.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Answer<T> {
     let ended = tokio::task::spawn_blocking(work).await;
     ended.map_err(|_| Failure::new(Code::Internal, "the request could not be worked on"))
 }
 
-async fn unpacked(body: Bytes, packed: bool, most: usize) -> Answer<Bytes> {
+pub async fn unpacked(body: Bytes, packed: bool, most: usize) -> Answer<Bytes> {
     if !packed {
         return Ok(body);
     }

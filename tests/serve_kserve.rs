@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use serving::{Response, Server};
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 
 fn start(base: &tempfile::TempDir, more: &[&str]) -> Server {
     let path = base.path().to_str().unwrap();
@@ -373,4 +375,115 @@ fn batching_is_told_and_times_are_held() {
     let response = server.post(INFER, &late);
     assert_eq!(response.status, 504, "{}", response.text());
     assert_eq!(server.post(INFER, &x("[1, 3]", "[1, 2, 3]")).status, 200);
+}
+
+/// One call over HTTP/2, with nothing but literal headers; `None` where the answer has no message.
+fn call(server: &Server, method: &str, message: &[u8]) -> Option<Vec<u8>> {
+    const SETTINGS: u8 = 4;
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    let path = format!("/inference.GRPCInferenceService/{method}");
+    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    // :method POST, :scheme http; :path, :authority, content-type and te in full
+    let head = [
+        &[0x83, 0x86, 0x04][..],
+        &text(&path),
+        &[0x01],
+        &text("x"),
+        &[0x0f, 16],
+        &text("application/grpc"),
+        &[0x00],
+        &text("te"),
+        &text("trailers"),
+    ];
+    let message = [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
+    let mut stream = TcpStream::connect(&server.grpc).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let asked =
+        [frame(SETTINGS, 0, 0, &[]), frame(1, 4, 1, &head.concat()), frame(0, 1, 1, &message)];
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    stream.write_all(&asked.concat()).unwrap();
+    let mut answer = vec![];
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let [a, b, c, kind, flags, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        stream.read_exact(&mut payload).unwrap();
+        match kind {
+            SETTINGS if flags == 0 => stream.write_all(&frame(SETTINGS, 1, 0, &[])).unwrap(),
+            0 => answer.extend_from_slice(&payload),
+            3 | 7 => panic!("frame {kind}: {payload:?}"),
+            _ => {}
+        }
+        if kind == 1 && flags & 1 == 1 {
+            return answer.get(5..).map(<[u8]>::to_vec);
+        }
+    }
+}
+
+/// A field of protobuf's that has a length.
+fn field(number: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    let payload = payload.as_ref();
+    [&[number << 3 | 2, u8::try_from(payload.len()).unwrap()], payload].concat()
+}
+
+#[test]
+fn grpc_by_the_public_field_numbers() {
+    let base = base_of(&half_plus(2.0));
+    let server = start(&base, &["--access-log"]);
+    let input = |more: &[u8]| {
+        let own = [field(1, "x"), field(2, "FP32"), field(3, [2]), more.to_vec()].concat();
+        [field(1, "m"), field(3, "id7"), field(5, own)].concat()
+    };
+    let values = floats(&[1.0, 5.0]);
+    let output = [field(1, "y"), field(2, "FP32"), field(3, [2])].concat();
+    let expected = [
+        field(1, "m"),
+        field(2, "1"),
+        field(3, "id7"),
+        field(5, output),
+        field(6, floats(&[2.5, 4.5])),
+    ];
+    let raw = [input(&[]), field(7, &values)].concat();
+    let typed = input(&field(5, field(6, &values)));
+    for request in [&raw, &typed] {
+        assert_eq!(call(&server, "ModelInfer", request), Some(expected.concat()));
+    }
+    let of = |model: &str, version: &str| [field(1, model), field(2, version)].concat();
+    for (method, request, expected) in [
+        ("ServerLive", vec![], Some(vec![8, 1])),
+        ("ServerReady", vec![], Some(vec![8, 1])),
+        ("ModelReady", of("m", ""), Some(vec![8, 1])),
+        ("ModelReady", of("m", "1"), Some(vec![8, 1])),
+        ("ModelReady", of("m", "2"), Some(vec![])),
+        ("ModelReady", of("none", ""), Some(vec![])),
+        ("ModelMetadata", of("none", ""), None),
+        ("ModelInfer", of("none", ""), None),
+        ("ModelInfer", [&raw[..], &field(7, &values)].concat(), None),
+        ("ModelInfer", input(&field(5, field(6, &values[..4]))), None),
+        ("ModelInfer", [0x2a, 0].repeat(5000), None),
+        ("ModelInfer", vec![0xff; 7], None),
+        ("ModelStreamInfer", raw.clone(), None),
+    ] {
+        assert_eq!(call(&server, method, &request), expected, "{method}");
+    }
+    let metadata = call(&server, "ModelMetadata", &of("m", "")).unwrap();
+    // -1 as a varint
+    let shape = [&[0xff; 9][..], &[1]].concat();
+    let end = |name: &str| [field(1, name), field(2, "FP32"), field(3, &shape)].concat();
+    let told =
+        [field(1, "m"), field(2, "1"), field(3, "mlctl"), field(4, end("x")), field(5, end("y"))];
+    assert_eq!(metadata, told.concat());
+    let metrics = server.get("/monitoring/prometheus/metrics").text();
+    let line =
+        r#"mlctl_requests_total{model="m",version="1",api="infer",entrypoint="GRPC",code="OK"} 2"#;
+    assert!(metrics.lines().any(|l| l == line), "{metrics}");
+    let logged = server.log();
+    let entry = logged.lines().find(|l| l.contains("ModelInfer")).expect("a line of the log");
+    let entry: Value = serde_json::from_str(entry).unwrap();
+    assert_eq!((&entry["model"], &entry["version"]), (&json!("m"), &json!(1)));
+    assert_eq!(server.post(INFER, &x("[1]", "[1]")).status, 200);
 }

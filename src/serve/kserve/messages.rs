@@ -2,7 +2,9 @@
 //! extensions). REST has those that tell of the server and its models as JSON of the same names. Only those fields that
 //! are read or written here.
 
+use bytes::Bytes;
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 
 #[derive(Clone, PartialEq, Serialize, prost::Message)]
 pub struct ServerMetadata {
@@ -170,4 +172,109 @@ pub enum ConfigType {
 fn type_name<S: Serializer>(number: &i32, serializer: S) -> Result<S::Ok, S::Error> {
     let kind = ConfigType::try_from(*number).unwrap_or(ConfigType::Invalid);
     serializer.serialize_str(&format!("TYPE_{kind:?}").to_uppercase())
+}
+
+/// A model and its version: the newest where that is empty.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Version {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub version: String,
+}
+
+/// `ServerLiveResponse` and `ServerReadyResponse` too.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ModelReadyResponse {
+    #[prost(bool, tag = "1")]
+    pub ready: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ModelConfigResponse {
+    #[prost(message, optional, tag = "1")]
+    pub config: Option<ModelConfig>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RepositoryIndexRequest {
+    #[prost(bool, tag = "2")]
+    pub ready: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ModelInferRequest {
+    #[prost(string, tag = "1")]
+    pub model_name: String,
+    #[prost(string, tag = "2")]
+    pub model_version: String,
+    #[prost(string, tag = "3")]
+    pub id: String,
+    #[prost(btree_map = "string, message", tag = "4")]
+    pub parameters: BTreeMap<String, InferParameter>,
+    #[prost(message, repeated, tag = "5")]
+    pub inputs: Vec<InferInput>,
+    #[prost(message, repeated, tag = "6")]
+    pub outputs: Vec<RequestedOutput>,
+    /// Of each input, little-endian and row-major.
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub raw_input_contents: Vec<Bytes>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct InferInput {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub datatype: String,
+    #[prost(int64, repeated, tag = "3")]
+    pub shape: Vec<i64>,
+    #[prost(message, optional, tag = "5")]
+    pub contents: Option<InferTensorContents>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RequestedOutput {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(btree_map = "string, message", tag = "2")]
+    pub parameters: BTreeMap<String, InferParameter>,
+}
+
+/// Those that are whole numbers.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct InferParameter {
+    #[prost(int64, optional, tag = "2")]
+    pub int64: Option<i64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct InferTensorContents {
+    #[prost(bool, repeated, tag = "1")]
+    pub bool: Vec<bool>,
+    /// int8, int16, int32
+    #[prost(int32, repeated, tag = "2")]
+    pub int: Vec<i32>,
+    #[prost(int64, repeated, tag = "3")]
+    pub int64: Vec<i64>,
+    /// uint8, uint16, uint32
+    #[prost(uint32, repeated, tag = "4")]
+    pub uint: Vec<u32>,
+    #[prost(float, repeated, tag = "6")]
+    pub fp32: Vec<f32>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ModelInferResponse {
+    #[prost(string, tag = "1")]
+    pub model_name: String,
+    #[prost(string, tag = "2")]
+    pub model_version: String,
+    #[prost(string, tag = "3")]
+    pub id: String,
+    #[prost(message, repeated, tag = "5")]
+    pub outputs: Vec<TensorMetadata>,
+    /// Of each output, little-endian and row-major.
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    pub raw_output_contents: Vec<Bytes>,
 }

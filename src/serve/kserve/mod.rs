@@ -1,6 +1,7 @@
 //! KServe's Open Inference Protocol (V2) with the extensions that Triton's clients use, over REST and gRPC. The texts of
 //! errors are Triton's where it has one.
 
+pub mod grpc;
 mod messages;
 mod pages;
 pub mod request;
@@ -12,6 +13,7 @@ pub use route::route;
 
 use super::Server;
 use super::failure::{Answer, Code, Failure};
+use super::json::tensors::shortened;
 use super::metrics::Kind;
 use super::registry::{Registry, Wanted};
 use super::servable::Servable;
@@ -48,6 +50,7 @@ fn wanted(version: &str) -> Answer<Wanted> {
 }
 
 fn no_version(version: &str) -> Failure {
+    let version = shortened(version.as_bytes());
     Failure::invalid(format!(
         "failed to get model version from specified version string '{version}', version should be \
          an integral value > 0 or a label of the model"
@@ -73,6 +76,7 @@ fn find(registry: &Registry, model: &str, version: &str) -> Answer<Arc<Servable>
                 _ => (Code::NotFound, "has no available versions".into()),
             }
         });
+        let model = shortened(model.as_bytes());
         Failure::new(code, format!("Request for unknown model: '{model}' {what}"))
     })
 }

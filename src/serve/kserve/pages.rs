@@ -5,7 +5,7 @@ use super::{datatype, find};
 use crate::graph::ElementType;
 use crate::runtime::Port;
 use crate::serve::Server;
-use crate::serve::failure::Answer;
+use crate::serve::failure::{Answer, Code, Failure};
 use crate::serve::registry::{State, Version};
 use crate::serve::servable::{Rows, Servable};
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,6 +25,15 @@ pub fn server() -> ServerMetadata {
 
 pub fn is_ready(server: &Server) -> bool {
     server.registry.is_ready() && !server.draining.load(Relaxed)
+}
+
+/// To who would load a model or end it.
+pub fn no_loading() -> Failure {
+    Failure::new(
+        Code::Unavailable,
+        "explicit model load / unload is not allowed: models are loaded and unloaded as their \
+         folders and the model config change",
+    )
 }
 
 /// A shape as messages have it.

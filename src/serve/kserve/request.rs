@@ -6,7 +6,7 @@ use crate::graph::Dim;
 use crate::runtime::{Port, Tensor};
 use crate::serve::failure::{Answer, Failure};
 use crate::serve::json::scan::{Fault, Number, Scan, Scanner};
-use crate::serve::json::tensors::{Builder, read_body};
+use crate::serve::json::tensors::{Builder, read_body, shortened};
 use crate::serve::raw;
 use std::time::Duration;
 
@@ -107,7 +107,10 @@ impl Ends<'_> {
     pub fn input(&self, name: &str) -> Result<usize, String> {
         let model = self.model;
         let found = self.inputs.iter().position(|port| port.name == name);
-        found.ok_or_else(|| format!("unexpected inference input '{name}' for model '{model}'"))
+        found.ok_or_else(|| {
+            let name = shortened(name.as_bytes());
+            format!("unexpected inference input '{name}' for model '{model}'")
+        })
     }
 
     /// # Errors
@@ -115,7 +118,10 @@ impl Ends<'_> {
     pub fn output(&self, name: &str) -> Result<usize, String> {
         let model = self.model;
         let found = self.outputs.iter().position(|port| port.name == name);
-        found.ok_or_else(|| format!("unexpected inference output '{name}' for model '{model}'"))
+        found.ok_or_else(|| {
+            let name = shortened(name.as_bytes());
+            format!("unexpected inference output '{name}' for model '{model}'")
+        })
     }
 
     /// # Errors
@@ -125,7 +131,8 @@ impl Ends<'_> {
         match given == expected {
             true => Ok(()),
             false => Err(format!(
-                "inference input '{name}' data-type is '{given}', but model '{model}' expects '{expected}'"
+                "inference input '{name}' data-type is '{}', but model '{model}' expects '{expected}'",
+                shortened(given.as_bytes())
             )),
         }
     }

@@ -36,11 +36,7 @@ pub async fn answer(
         }
         Route::Statistics => page(&pages::statistics(server, "", "")?),
         Route::Index => index(server, request).await,
-        Route::LoadOrUnload => Err(Failure::new(
-            Code::Unavailable,
-            "explicit model load / unload is not allowed: models are loaded and unloaded as their \
-             folders and the model config change",
-        )),
+        Route::LoadOrUnload => Err(pages::no_loading()),
         Route::Metadata(Of { model, version }) => page(&pages::metadata(server, &model, &version)?),
         Route::ModelReady(Of { model, version }) => {
             find(&server.registry, &model, &version)?;
@@ -62,8 +58,11 @@ fn page(value: &impl Serialize) -> Answer<Response> {
 }
 
 async fn index(server: &Server, request: Request) -> Answer<Response> {
-    let most = server.options.limits.body.min(64 << 10);
-    let body = unpacked(request.body, request.gzip_body, most).await?;
+    const MOST: usize = 64 << 10;
+    let body = unpacked(request.body, request.gzip_body, MOST).await?;
+    if body.len() > MOST {
+        return Err(Failure::invalid(format!("the request's body has more than {MOST} bytes")));
+    }
     let asked = match body.is_empty() {
         true => serde_json::Value::Null,
         false => serde_json::from_slice(&body).map_err(|e| {

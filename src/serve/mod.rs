@@ -40,6 +40,13 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+/// The readers of requests, for those who try them with any bytes.
+pub mod requests {
+    pub use super::json::examples::{ExamplesBody, read_examples};
+    pub use super::json::tensors::{Form, PredictBody, read_predict};
+    pub use super::kserve::request::{Chosen, Ends, InferBody, read_infer};
+}
+
 /// Takes what the server has to say, a line at a time.
 pub type Journal = Arc<dyn Fn(&str) + Send + Sync>;
 

@@ -37,7 +37,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand inspect 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
             cand compare 'Run two models on the same inputs and show how far their outputs are apart'
             cand bench 'Measure how fast a model runs'
-            cand serve 'Serve models over TensorFlow Serving''s REST and gRPC APIs'
+            cand serve 'Serve models over TensorFlow Serving''s and KServe''s REST and gRPC APIs'
             cand completions 'Print the completions for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }
@@ -305,7 +305,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand inspect 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
             cand compare 'Run two models on the same inputs and show how far their outputs are apart'
             cand bench 'Measure how fast a model runs'
-            cand serve 'Serve models over TensorFlow Serving''s REST and gRPC APIs'
+            cand serve 'Serve models over TensorFlow Serving''s and KServe''s REST and gRPC APIs'
             cand completions 'Print the completions for a shell'
             cand help 'Print this message or the help of the given subcommand(s)'
         }

@@ -39,7 +39,7 @@ complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "run" -d 'Run a model on
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "inspect" -d 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "compare" -d 'Run two models on the same inputs and show how far their outputs are apart'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "bench" -d 'Measure how fast a model runs'
-complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "serve" -d 'Serve models over TensorFlow Serving\'s REST and gRPC APIs'
+complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "serve" -d 'Serve models over TensorFlow Serving\'s and KServe\'s REST and gRPC APIs'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c mlctl -n "__fish_mlctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c mlctl -n "__fish_mlctl_using_subcommand train" -l data -d 'Folder with the four IDX files of MNIST\'s layout, plain or .gz; or the word mnist' -r -F
@@ -249,6 +249,6 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_su
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "inspect" -d 'Show what is in a model: inputs, outputs, ops, sizes, metadata'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "compare" -d 'Run two models on the same inputs and show how far their outputs are apart'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "bench" -d 'Measure how fast a model runs'
-complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "serve" -d 'Serve models over TensorFlow Serving\'s REST and gRPC APIs'
+complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "serve" -d 'Serve models over TensorFlow Serving\'s and KServe\'s REST and gRPC APIs'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "completions" -d 'Print the completions for a shell'
 complete -c mlctl -n "__fish_mlctl_using_subcommand help; and not __fish_seen_subcommand_from train save convert quantize predict inspect compare bench serve completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

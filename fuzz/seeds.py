@@ -2,7 +2,8 @@
 
 Writes FOLDER/onnx (the models of the ONNX backend node tests, with their parameters as inputs and as constants, and the fixtures)
 and FOLDER/tflite (what mlctl makes of them, and the ops on integers of tests/quantized_ops.rs), FOLDER/graphdef (their SavedModels' graphs,
-frozen) and FOLDER/bundle (variables: the index behind its length, then the data). Files over 24 kB are left out.
+frozen) and FOLDER/bundle (variables: the index behind its length, then the data); FOLDER/predict, FOLDER/infer and FOLDER/config are those of
+fixtures/fuzz. Files over 24 kB are left out.
 """
 
 import shutil
@@ -18,6 +19,7 @@ sys.path.append(str(ROOT / "tests/interop"))
 from check_quantized_ops import write_fixtures  # noqa: E402
 from onnx_node_tests import cases, older_model, parameter_inputs, with_constants  # noqa: E402
 
+KINDS = ("onnx", "tflite", "graphdef", "bundle", "predict", "infer", "config")
 LARGEST = 24_000
 OPSET, IR = 26, 13
 
@@ -42,7 +44,7 @@ def write_bundle(model, out):
 
 def main():
     mlctl, folder = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
-    for name in ("onnx", "tflite", "graphdef", "bundle"):
+    for name in KINDS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     paths = []
     for name, data in models():
@@ -78,7 +80,10 @@ def main():
         for path in write_fixtures(Path(made)):
             if path.stat().st_size <= LARGEST:
                 shutil.copy(path, folder / "tflite" / f"integers_{path.name}")
-    for name in ("onnx", "tflite", "graphdef", "bundle"):
+    for name in ("predict", "infer", "config"):
+        for path in ROOT.glob(f"fixtures/fuzz/*.{name}"):
+            shutil.copy(path, folder / name)
+    for name in KINDS:
         print(f"{len(list((folder / name).iterdir()))} {name}")
 
 

@@ -4,10 +4,14 @@
 
 #[path = "../fuzz/src/check.rs"]
 mod check;
+#[path = "../fuzz/src/check_serve.rs"]
+mod check_serve;
 #[path = "../fuzz/src/draw.rs"]
 mod draw;
 #[path = "../fuzz/src/mutate_onnx.rs"]
 mod mutate_onnx;
+#[path = "../fuzz/src/mutate_text.rs"]
+mod mutate_text;
 #[path = "../fuzz/src/mutate_tflite.rs"]
 mod mutate_tflite;
 
@@ -36,10 +40,14 @@ fn inputs(extension: &str) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 fn check_all(extension: &str, check: Check, mutate: Mutate) {
+    check_some(extension, check, mutate, MUTATIONS);
+}
+
+fn check_some(extension: &str, check: Check, mutate: Mutate, mutations: usize) {
     let inputs = inputs(extension);
     assert!(!inputs.is_empty());
     let folder = tempfile::tempdir().unwrap();
-    let mutations = env::var("MUTATIONS").map_or(MUTATIONS, |n| n.parse().unwrap());
+    let mutations = env::var("MUTATIONS").map_or(mutations, |n| n.parse().unwrap());
     let mut counts: BTreeMap<Reached, usize> = BTreeMap::new();
     let mut failures = vec![];
     for (number, (path, bytes)) in inputs.iter().enumerate() {
@@ -78,4 +86,22 @@ fn onnx_files_convert_or_are_refused() {
 #[test]
 fn tflite_files_are_read_or_refused() {
     check_all("tflite", check::check_tflite, mutate_tflite::mutate);
+}
+
+/// Requests and config files are read in microseconds: more mutations fit.
+const MORE: usize = 500;
+
+#[test]
+fn predict_bodies_are_read_as_json_or_refused() {
+    check_some("predict", check_serve::check_predict, mutate_text::mutate, MORE);
+}
+
+#[test]
+fn infer_requests_are_read_or_refused() {
+    check_some("infer", check_serve::check_infer, mutate_text::mutate, MORE);
+}
+
+#[test]
+fn config_files_are_read_or_refused() {
+    check_some("config", check_serve::check_config, mutate_text::mutate, MORE);
 }

@@ -78,3 +78,37 @@ pub fn count(reached: Reached) {
         unsafe { _exit(0) };
     }
 }
+
+/// Declares libFuzzer's target: what must hold of an input, and how inputs are changed and joined.
+#[macro_export]
+macro_rules! fuzz_target_of {
+    ($check:path, $mutate:path) => {
+        libfuzzer_sys::fuzz_target!(init: $crate::target::catch_own_panics(), |bytes: &[u8]| {
+            $crate::target::count($check($crate::target::folder(), bytes));
+        });
+
+        libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+            let mut draw = $crate::draw::Draw::new(seed.into());
+            let changed =
+                if draw.one_in(12) { None } else { $mutate(&data[..size], None, &mut draw) };
+            match changed.filter(|c| c.len() <= max_size) {
+                Some(changed) => {
+                    data[..changed.len()].copy_from_slice(&changed);
+                    changed.len()
+                }
+                None => libfuzzer_sys::fuzzer_mutate(data, size, max_size),
+            }
+        });
+
+        libfuzzer_sys::fuzz_crossover!(|one: &[u8], other: &[u8], out: &mut [u8], seed: u32| {
+            let mut draw = $crate::draw::Draw::new(seed.into());
+            match $mutate(one, Some(other), &mut draw).filter(|c| c.len() <= out.len()) {
+                Some(changed) => {
+                    out[..changed.len()].copy_from_slice(&changed);
+                    changed.len()
+                }
+                None => 0,
+            }
+        });
+    };
+}

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Serve models over TensorFlow Serving's REST and gRPC APIs
+/// Serve models over TensorFlow Serving's and KServe's REST and gRPC APIs
 ///
 /// MODEL_DIR holds numbered versions (0001, 0002, …) as 'mlctl train' and 'mlctl save' make them, or folders with an
 /// .onnx or .tflite each. The newest is served; a new one takes over when it is complete, loaded and warm. SIGHUP

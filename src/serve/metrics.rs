@@ -50,6 +50,12 @@ impl<const N: usize> Histogram<N> {
         self.sum.fetch_add(value, Relaxed);
     }
 
+    /// How many values, and their sum.
+    fn totals(&self) -> (u64, u64) {
+        let below: u64 = self.below.iter().map(|n| n.load(Relaxed)).sum();
+        (below + self.above.load(Relaxed), self.sum.load(Relaxed))
+    }
+
     fn write(&self, out: &mut String, name: &str, labels: &str, bound: impl Fn(usize) -> f64) {
         let mut count = 0;
         for (place, below) in self.below.iter().enumerate() {
@@ -73,6 +79,12 @@ impl Times {
         static BOUNDS: LazyLock<[u64; TIMES]> =
             LazyLock::new(|| std::array::from_fn(|place| time_bound(place) as u64));
         self.0.add(time.as_micros() as u64, &BOUNDS);
+    }
+
+    /// How many times, and their sum.
+    pub fn totals(&self) -> (u64, Duration) {
+        let (count, sum) = self.0.totals();
+        (count, Duration::from_micros(sum))
     }
 }
 
@@ -98,6 +110,11 @@ impl QueueMetrics {
             bounds
         };
         self.batches.add(rows as u64, &BOUNDS);
+    }
+
+    /// How many batches, and the rows of all of them.
+    pub fn batches(&self) -> (u64, u64) {
+        self.batches.totals()
     }
 }
 
@@ -142,6 +159,20 @@ impl Metrics {
         if code == Code::Ok {
             requests.times.add(time);
         }
+    }
+
+    /// What a version answered well, with the time it took, and how often it failed.
+    pub fn answered(&self, model: &str, version: u64) -> ((u64, Duration), u64) {
+        let all = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut well, mut time, mut failed) = (0, Duration::ZERO, 0);
+        let own = all.iter().filter(|(k, _)| k.model == model && k.version == Some(version));
+        for (_, requests) in own {
+            let (count, sum) = requests.times.totals();
+            (well, time) = (well + count, time + sum);
+            let by_code = requests.by_code.lock().unwrap_or_else(PoisonError::into_inner);
+            failed += by_code.iter().filter(|(c, _)| **c != Code::Ok).map(|(_, n)| n).sum::<u64>();
+        }
+        ((well, time), failed)
     }
 
     /// Forgets a version that is no longer served.

@@ -14,10 +14,12 @@ mod grpc;
 mod http;
 mod json;
 mod keys;
+mod kserve;
 mod lifecycle;
 mod metrics;
 mod probe;
 mod queue;
+mod raw;
 mod registry;
 mod rest;
 mod servable;
@@ -52,6 +54,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 pub use trace::TraceOptions;
 use trace::Tracer;
+
+/// The readers of requests, for those who try them with any bytes.
+pub mod requests {
+    pub use super::json::examples::{ExamplesBody, read_examples};
+    pub use super::json::tensors::{Form, PredictBody, read_predict};
+    pub use super::kserve::request::{Chosen, Ends, InferBody, read_infer};
+}
 
 /// Takes what the server has to say, a line at a time.
 pub type Journal = Arc<dyn Fn(&str) + Send + Sync>;

@@ -181,6 +181,10 @@ impl Servable {
         &self.queue
     }
 
+    pub fn rows(&self) -> Rows {
+        self.rows
+    }
+
     /// # Errors
     /// The model has no such signature.
     pub fn check_signature(&self, name: Option<&str>) -> Answer<()> {

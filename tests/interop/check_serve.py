@@ -205,7 +205,7 @@ def check_grpc(report, mlctl, folder):
         "wrong type": equal("INVALID_ARGUMENT: input 'input' is expected to be float but int64 is provided"),
         "wrong shape": equal("INVALID_ARGUMENT: input 'input' takes shape [N, 28, 28, 1], got [7, 5, 28, 1]"),
         "lying sizes": equal(
-            "INVALID_ARGUMENT: Tensor 'input': tensor_content has 21952 bytes, the shape [1099511627776, 28, 28, 1] "
+            "INVALID_ARGUMENT: Tensor 'input': tensor_content: there are 21952 bytes, the shape [1099511627776, 28, 28, 1] "
             "needs 3448068464705536"
         ),
         "no time": equal("DEADLINE_EXCEEDED"),

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Ten minutes of coverage-guided fuzzing of ONNX-in and of TFLite-in, both at once, and ten of SavedModels' graphs and of their
-# variables: tests/long/fuzz.sh [SECONDS]
+# Ten minutes of coverage-guided fuzzing of each target, two at once: tests/long/fuzz.sh [SECONDS [TARGET...]]
+#
+# The targets: onnx and tflite, SavedModels' graphs (graphdef) and variables (bundle), the server's requests (predict, infer) and
+# config files (config).
 #
 # MLCTL names the binary that makes the .tflite seeds. The build is kept in the cache folder, and so is the corpus: each run
 # goes on where the last one ended. Inputs that are findings are kept beside it. FUZZ_CLEAN=1 begins with the seeds alone.
@@ -9,13 +11,16 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 seconds=${1:-600}
+shift $(($# > 0))
+targets=("${@:-}")
+[[ -n ${targets[0]} ]] || targets=(onnx tflite graphdef bundle predict infer config)
 cache=${MLCTL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mlctl}/fuzz
 command -v c++ >/dev/null || {
     echo "no C++ compiler, which libFuzzer needs (Debian: apt-get install g++)"
     exit 75
 }
 python=$(tests/peers/venv.sh) || exit 75
-mkdir -p "$cache"/corpus-{onnx,tflite,graphdef,bundle} "$cache/findings"
+mkdir -p "${targets[@]/#/$cache/corpus-}" "$cache/findings"
 
 CARGO_TARGET_DIR=$cache/target RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/rustc_with_coverage.sh cargo build --quiet --profile fuzz -p mlctl-fuzz
 [[ -z ${FUZZ_CLEAN-} ]] || rm -rf "$cache"/corpus-*/*
@@ -36,16 +41,16 @@ fuzz() {
         -max_total_time="$seconds" -artifact_prefix="$cache/findings/$kind/" >"$work/$kind.log" 2>&1 || true
 }
 before=$(find "$cache/findings" -type f | sort)
-fuzz onnx &
-fuzz tflite &
-wait
-fuzz graphdef &
-fuzz bundle &
-wait
+for ((i = 0; i < ${#targets[@]}; i += 2)); do
+    for kind in "${targets[@]:i:2}"; do
+        fuzz "$kind" &
+    done
+    wait
+done
 
 # Adds up the counts of all processes, one line each: 'N inputs: N Refused, N Converted, …'.
 status=0
-for kind in onnx tflite graphdef bundle; do
+for kind in "${targets[@]}"; do
     line=$(grep -E '^#[0-9]+: cov:' "$work/$kind.log" | tail -n 1)
     echo "fuzz_$kind, $seconds s: $line"
     cat "$work/$kind/counts"/* | tr ',:' '\n\n' |

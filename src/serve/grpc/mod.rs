@@ -11,6 +11,7 @@ use super::config::{ModelConfig, Policy};
 use super::examples::{self, Scores, tensors_of};
 use super::failure::{Answer, Code, Failure};
 use super::keys::Caller;
+use super::kserve;
 use super::metrics::Kind;
 use super::registry::{State, Wanted};
 use super::servable::{DEFAULT_SIGNATURE, Method, Servable};
@@ -116,6 +117,9 @@ fn guard(server: &Server, call: &Call) -> Answer<Option<Caller>> {
 async fn handle(server: &Arc<Server>, call: Call, kind: &mut Option<Kind>) -> Answer<Vec<u8>> {
     let unknown = || Failure::new(Code::Unimplemented, format!("unknown method {}", call.path));
     let deadline = call.came + call.time.unwrap_or(server.options.timeout);
+    if let Some(method) = call.path.strip_prefix(kserve::grpc::SERVICE) {
+        return kserve::grpc::answer(server, &call, method, deadline, kind).await;
+    }
     if let Some(method) = call.path.strip_prefix(PREDICTION) {
         return match method {
             "Predict" => predict(server, &call, deadline, kind).await,
@@ -133,7 +137,7 @@ async fn handle(server: &Arc<Server>, call: Call, kind: &mut Option<Kind>) -> An
     }
 }
 
-fn small<M: Message + Default>(call: &Call) -> Answer<M> {
+pub fn small<M: Message + Default>(call: &Call) -> Answer<M> {
     if call.message.len() > MOST_SMALL {
         let message = format!("Received message larger than max ({MOST_SMALL})");
         return Err(Failure::new(Code::ResourceExhausted, message));
@@ -141,7 +145,7 @@ fn small<M: Message + Default>(call: &Call) -> Answer<M> {
     decoded(call)
 }
 
-fn decoded<M: Message + Default>(call: &Call) -> Answer<M> {
+pub fn decoded<M: Message + Default>(call: &Call) -> Answer<M> {
     let broken = |e| Failure::new(Code::Internal, format!("the message cannot be parsed: {e}"));
     M::decode(call.message.clone()).map_err(broken)
 }

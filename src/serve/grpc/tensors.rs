@@ -6,7 +6,8 @@ use crate::graph::ElementType;
 use crate::ops::data_type;
 use crate::runtime::{Port, Tensor};
 use crate::serve::failure::{Answer, Failure};
-use anyhow::Result;
+use crate::serve::raw;
+use anyhow::{Context, Result};
 use bytes::Bytes;
 
 /// The name that TensorFlow's messages have for a type.
@@ -36,10 +37,10 @@ pub fn tensor_of(proto: &TensorProto, port: &Port) -> Answer<Tensor> {
     let dims = proto.shape.iter().flat_map(|s| &s.dim);
     let shape: Option<Vec<usize>> = dims.map(|d| usize::try_from(d.size).ok()).collect();
     let shape = shape.ok_or_else(invalid)?;
-    if shape.len() > 32 || proto.shape.as_ref().is_some_and(|s| s.unknown_rank) {
+    if proto.shape.as_ref().is_some_and(|s| s.unknown_rank) {
         return Err(invalid());
     }
-    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(invalid)?;
+    let count = raw::count_of(&shape).ok_or_else(invalid)?;
     let made = make(proto, port.element, &shape, count);
     made.map_err(|e| Failure::invalid(format!("Tensor '{name}': {e:#}")))
 }
@@ -52,20 +53,7 @@ fn make(
 ) -> Result<Tensor> {
     let datum = crate::ops::datum_type(element)?;
     if !proto.content.is_empty() {
-        let size = count.checked_mul(datum.size_of());
-        anyhow::ensure!(
-            size == Some(proto.content.len()),
-            "tensor_content has {} bytes, the shape {shape:?} needs {}",
-            proto.content.len(),
-            size.map_or("more than there are".into(), |n| n.to_string())
-        );
-        if element == ElementType::Bool {
-            let values: Vec<bool> = proto.content.iter().map(|&b| b != 0).collect();
-            return Tensor::from_shape(shape, &values);
-        }
-        let mut tensor = Tensor::zero_dt(datum, shape)?;
-        tensor.as_bytes_mut().copy_from_slice(&proto.content);
-        return Ok(tensor);
+        return raw::tensor_of(element, shape, &proto.content).context("tensor_content");
     }
     let whole = |values: Vec<i64>| -> Result<Tensor> {
         let tensor = Tensor::from_shape(shape, &filled(values, shape, count)?)?;
@@ -106,6 +94,7 @@ fn filled<T: Clone>(mut values: Vec<T>, shape: &[usize], count: usize) -> Result
 
 /// An answer's tensor.
 pub fn proto_of(tensor: &Tensor) -> Result<TensorProto> {
+    let tensor = raw::plain(tensor)?;
     let element = crate::ops::element_type(tensor.datum_type())?;
     Ok(TensorProto {
         dtype: data_type(element)? as i32,
@@ -176,7 +165,7 @@ mod tests {
         let content = Bytes::from_static(&[0; 7]);
         check(
             TensorProto { content, ..proto(DataType::Float, &[2]) },
-            "Tensor 'x': tensor_content has 7 bytes, the shape [2] needs 8",
+            "Tensor 'x': tensor_content: there are 7 bytes, the shape [2] needs 8",
         );
         check(
             proto(DataType::Int64, &[]),

@@ -248,8 +248,10 @@ const MOST_RESERVED: usize = 1 << 12;
 const OPEN: usize = usize::MAX;
 
 /// Gathers one input's values, all rows one after the other.
-struct Builder<'a> {
+pub struct Builder<'a> {
     port: &'a Port,
+    /// Whether a whole number that float32 would round is refused.
+    exact: bool,
     values: Values,
     rows: usize,
     /// Of the first row.
@@ -260,7 +262,7 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(port: &'a Port) -> Builder<'a> {
+    pub fn new(port: &'a Port) -> Builder<'a> {
         let values = match port.element {
             ElementType::F32 | ElementType::F16 => {
                 let row = port.shape.iter().filter_map(Dim::known);
@@ -270,10 +272,15 @@ impl<'a> Builder<'a> {
             ElementType::Bool => Values::Bool(vec![]),
             _ => Values::Whole(vec![]),
         };
-        Builder { port, values, rows: 0, shape: None, dims: vec![], rank: None }
+        Builder { port, exact: true, values, rows: 0, shape: None, dims: vec![], rank: None }
     }
 
-    fn count(&self) -> usize {
+    /// One that rounds whole numbers to float32.
+    pub fn rounding(port: &'a Port) -> Builder<'a> {
+        Builder { exact: false, ..Builder::new(port) }
+    }
+
+    pub fn count(&self) -> usize {
         match &self.values {
             Values::Real(values) => values.len(),
             Values::Whole(values) => values.len(),
@@ -282,7 +289,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Reads one value or list, which must have the shape of those before it.
-    fn row(&mut self, scanner: &mut Scanner) -> Scan<()> {
+    pub fn row(&mut self, scanner: &mut Scanner) -> Scan<()> {
         let before = self.count();
         self.dims.clear();
         self.rank = None;
@@ -369,7 +376,7 @@ impl<'a> Builder<'a> {
         match &mut self.values {
             Values::Real(values) if is_number => {
                 let number = scanner.number()?;
-                if !fits_f32(number) {
+                if !fits_f32(number, self.exact) {
                     let text = shortened(scanner.since(start));
                     return Err(Fault::Meaning(format!(
                         "Cannot convert JSON value: {text} to float without loss of precision."
@@ -409,11 +416,17 @@ impl<'a> Builder<'a> {
 
     /// The tensor, with an axis of `rows` before those of a row.
     fn finish(self, rows: Option<usize>) -> Scan<Tensor> {
-        let shape: Vec<usize> = rows.into_iter().chain(self.shape.into_iter().flatten()).collect();
+        let own = self.shape.iter().flatten().copied();
+        let shape: Vec<usize> = rows.into_iter().chain(own).collect();
+        self.tensor(&shape)
+    }
+
+    /// The values as a tensor of a shape that they fill.
+    pub fn tensor(self, shape: &[usize]) -> Scan<Tensor> {
         let tensor = match &self.values {
-            Values::Real(values) => Tensor::from_shape(&shape, values),
-            Values::Whole(values) => Tensor::from_shape(&shape, values),
-            Values::Bool(values) => Tensor::from_shape(&shape, values),
+            Values::Real(values) => Tensor::from_shape(shape, values),
+            Values::Whole(values) => Tensor::from_shape(shape, values),
+            Values::Bool(values) => Tensor::from_shape(shape, values),
         };
         tensor
             .and_then(|t| {
@@ -428,13 +441,14 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Whole numbers of more than 24 bits, and reals beyond the largest float, are refused, as TensorFlow Serving does.
+/// Whole numbers of more than 24 bits (where `exact`), and reals beyond the largest float, are refused, as TensorFlow
+/// Serving does.
 #[inline]
-fn fits_f32(number: Number) -> bool {
+fn fits_f32(number: Number, exact: bool) -> bool {
     const MOST_WHOLE: u64 = (1 << 24) - 1;
     match number {
-        Number::Signed(whole) => whole.unsigned_abs() <= MOST_WHOLE,
-        Number::Unsigned(_) => false,
+        Number::Signed(whole) => !exact || whole.unsigned_abs() <= MOST_WHOLE,
+        Number::Unsigned(_) => !exact,
         Number::Real(real) => !real.is_finite() || real.abs() <= f64::from(f32::MAX),
     }
 }

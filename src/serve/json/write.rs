@@ -181,6 +181,12 @@ fn broken(error: anyhow::Error) -> Failure {
     Failure::new(Code::Internal, format!("an output cannot be written: {error:#}"))
 }
 
+/// All elements in one list, row-major.
+pub fn write_flat(out: &mut Vec<u8>, tensor: &Tensor) -> Answer<()> {
+    with_elements(tensor, |elements| write_axes(out, &[tensor.len()], elements, &mut 0))
+        .map_err(broken)
+}
+
 /// `{"outputs": …}`: each whole tensor; one alone without its name.
 pub fn write_columns(outputs: &[(&str, Tensor)]) -> Answer<Vec<u8>> {
     let mut out = b"{\"outputs\": ".to_vec();

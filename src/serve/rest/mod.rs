@@ -8,6 +8,7 @@ use super::Server;
 use super::failure::{Answer, Code, Failure};
 use super::http::{JSON, Request, Response};
 use super::keys::Caller;
+use super::kserve;
 use super::metrics::Kind;
 use super::status;
 use super::trace::{KeyValue, Told};
@@ -149,6 +150,9 @@ async fn handle(
         return status::answer(server, wish, request, kind).await;
     }
     let routed = route(&request.method, &request.path, server.options.metrics_path.as_deref());
+    if let Some(route) = kserve::route(&request.method, &request.path) {
+        return kserve::rest::answer(server, route?, request, kind).await;
+    }
     let Some(route) = routed else {
         return Err(Failure::new(Code::NotFound, format!("Not found: {}", request.path)));
     };
@@ -187,7 +191,7 @@ pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     ended.map_err(|_| Failure::new(Code::Internal, "the request could not be worked on"))
 }
 
-async fn unpacked(body: Bytes, packed: bool, most: usize) -> Answer<Bytes> {
+pub async fn unpacked(body: Bytes, packed: bool, most: usize) -> Answer<Bytes> {
     if !packed {
         return Ok(body);
     }

@@ -76,7 +76,8 @@ fn strip<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(prefix).then(|| &path[prefix.len()..])
 }
 
-fn decoded(part: &str) -> Option<String> {
+/// A part of a path, percent-decoded.
+pub fn decoded(part: &str) -> Option<String> {
     let mut bytes = vec![];
     let mut rest = part.bytes();
     while let Some(byte) = rest.next() {

@@ -11,5 +11,5 @@ pub use load::{
     tfjs_kind_of, watch_tensors,
 };
 pub use locate::{Format, Located, Place, locate, newest_version};
-pub use record::{Metrics, PortRecord, Record, TrainingRecord, holds_record};
+pub use record::{Metrics, PortRecord, Record, TrainingRecord, holds_record, record_of};
 pub use version::{NewVersion, SavedVersion, refuse_saved_file, save_version};

@@ -71,6 +71,10 @@ impl Times {
     pub fn add(&self, time: Duration) {
         self.0.add(time.as_micros() as u64, time_bound);
     }
+
+    pub(super) fn write(&self, out: &mut String, name: &str, labels: &str) {
+        self.0.write(out, name, labels, time_bound);
+    }
 }
 
 /// What happens in one version's queue.
@@ -78,6 +82,8 @@ impl Times {
 pub struct QueueMetrics {
     /// Requests that wait.
     pub depth: AtomicU64,
+    /// 1 where more requests come than can be run, so that some are refused.
+    pub overloaded: AtomicU64,
     pub waiting: Times,
     pub running: Times,
     batches: Histogram<SIZES>,
@@ -213,6 +219,11 @@ impl Metrics {
             let (labels, depth) = (labels(model, version), queue.depth.load(Relaxed));
             let _ = writeln!(out, "mlctl_queue_depth{{{labels}}} {depth}");
         }
+        header(out, "mlctl_queue_overloaded", "gauge");
+        for (model, version, queue) in queues {
+            let (labels, overloaded) = (labels(model, version), queue.overloaded.load(Relaxed));
+            let _ = writeln!(out, "mlctl_queue_overloaded{{{labels}}} {overloaded}");
+        }
         header(out, "mlctl_batch_rows", "histogram");
         for (model, version, queue) in queues {
             queue.batches.write(out, "mlctl_batch_rows", &labels(model, version), size_bound);
@@ -270,7 +281,7 @@ fn header(out: &mut String, name: &str, kind: &str) {
     let _ = writeln!(out, "# TYPE {name} {kind}");
 }
 
-fn escaped(label: &str) -> String {
+pub(super) fn escaped(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

@@ -14,12 +14,14 @@ mod http;
 mod json;
 mod lifecycle;
 mod metrics;
+mod overload;
 mod queue;
 mod registry;
 mod rest;
 mod servable;
 mod signals;
 mod text_proto;
+pub mod traffic;
 
 use crate::format::mmap;
 use anyhow::{Context, Result};
@@ -37,6 +39,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use traffic::Traffic;
+pub use traffic::TrafficOptions;
 
 /// Takes what the server has to say, a line at a time.
 pub type Journal = Arc<dyn Fn(&str) + Send + Sync>;
@@ -60,8 +64,12 @@ pub struct ServeOptions {
     pub batching: Option<Batching>,
     /// Requests of one version that may wait.
     pub most_waiting: usize,
+    /// How long a request may wait before its run, as far as it can be foretold.
+    pub longest_wait: Option<Duration>,
     /// For a request, from its last byte to its answer.
     pub timeout: Duration,
+    /// Which version answers a request that names none.
+    pub traffic: TrafficOptions,
     pub metrics_path: Option<String>,
     pub access_log: bool,
     pub limits: Limits,
@@ -69,12 +77,16 @@ pub struct ServeOptions {
     pub grace: Duration,
 }
 
+/// Files that the server may have open beside its connections.
+const OTHER_FILES: u64 = 64;
+
 /// What all requests share.
 pub(crate) struct Server {
     options: ServeOptions,
     registry: Arc<Registry>,
     lifecycle: Lifecycle,
     metrics: Arc<Metrics>,
+    traffic: Arc<Traffic>,
     journal: Journal,
     draining: AtomicBool,
 }
@@ -91,6 +103,13 @@ impl Server {
 /// The config cannot be read, or a port is taken.
 pub fn serve(options: ServeOptions, journal: Journal) -> Result<()> {
     mmap::copy_from_now_on();
+    let (files, most) = (mmap::raise_open_files(), options.limits.connections);
+    if let Some(files) = files.filter(|files| most.saturating_add(OTHER_FILES) > *files) {
+        journal(&format!(
+            "this process may open {files} files, fewer than the {most} connections that it takes: raise the limit \
+             (ulimit -Hn), or give --max_connections"
+        ));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(options.network_threads.max(1))
         .thread_name("network")
@@ -112,6 +131,7 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let grpc_port = bind(&options.host, options.grpc_port).await?;
     let rest_port = bind(&options.host, options.rest_port).await?;
     let mut signals = Signals::new()?;
+    let traffic = Traffic::new(options.traffic.clone(), registry.clone(), options.timeout)?;
     let lifecycle = Lifecycle::start(
         LifecycleOptions {
             source: options.source.clone(),
@@ -121,9 +141,11 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
             queue: QueueOptions {
                 threads: options.threads,
                 most_waiting: options.most_waiting,
+                longest_wait: options.longest_wait,
                 batching: options.batching.clone(),
             },
         },
+        traffic.clone(),
         registry.clone(),
         metrics.clone(),
         journal.clone(),
@@ -133,7 +155,8 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let limits = Arc::new(options.limits.clone());
     let grace = options.grace;
     let draining = AtomicBool::new(false);
-    let server = Arc::new(Server { options, registry, lifecycle, metrics, journal, draining });
+    let server =
+        Arc::new(Server { options, registry, lifecycle, metrics, traffic, journal, draining });
     let (stop, stopped) = watch::channel(false);
     let own = server.clone();
     let answer = move |call| grpc::answer(own.clone(), call);

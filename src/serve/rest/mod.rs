@@ -68,7 +68,8 @@ async fn handle(
         Route::Infer { model, wanted, method } => {
             let body =
                 unpacked(request.body, request.gzip_body, server.options.limits.body).await?;
-            let ask = infer::Ask { model, wanted, method, came: request.came };
+            let ask =
+                infer::Ask { model, wanted, method, headers: request.headers, came: request.came };
             let body = infer::infer(server, ask, body, kind).await?;
             Ok(Response::json(body))
         }
@@ -86,7 +87,8 @@ async fn handle(
         Route::Ready => Ok(Response::text("ok\n")),
         Route::Metrics => {
             let content_type = "text/plain; version=0.0.4; charset=utf-8";
-            let text = server.metrics.text(&server.registry.queues());
+            let mut text = server.metrics.text(&server.registry.queues());
+            server.traffic.write_metrics(&mut text);
             Ok(Response { content_type, ..Response::text(text) })
         }
     }

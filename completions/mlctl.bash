@@ -694,7 +694,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__serve)
-            opts="-q -v -h -V --host --port --rest_api_port --model_name --model_base_path --model_config_file --model_config_file_poll_wait_seconds --file_system_poll_wait_seconds --allow_version_labels_for_unavailable_models --enable_batching --batching_parameters_file --monitoring_config_file --rest_api_timeout_in_ms --rest_api_num_threads --max-queue --max-body --max-connections --grace --access-log --json --quiet --verbose --threads --help --version"
+            opts="-q -v -h -V --host --port --rest_api_port --model_name --model_base_path --model_config_file --model_config_file_poll_wait_seconds --file_system_poll_wait_seconds --traffic --shadow --traffic_config_file --traffic_sticky_header --allow_version_labels_for_unavailable_models --enable_batching --batching_parameters_file --monitoring_config_file --rest_api_timeout_in_ms --rest_api_num_threads --max-queue --max_queue_delay_ms --max-body --max-connections --grace --access-log --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -732,6 +732,22 @@ _mlctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --traffic)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --shadow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --traffic_config_file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --traffic_sticky_header)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --allow_version_labels_for_unavailable_models)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
@@ -757,6 +773,10 @@ _mlctl() {
                     return 0
                     ;;
                 --max-queue)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max_queue_delay_ms)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

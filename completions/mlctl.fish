@@ -216,6 +216,10 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_base_path -d
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_config_file -d 'Several models, with policies and labels: model_config_list { config { … } }' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_config_file_poll_wait_seconds -d 'How often the config file is looked at; 0 is never' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l file_system_poll_wait_seconds -d 'How often the folders are looked at; 0 is once' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l traffic -d 'Split a model\'s requests that name no version between labels or versions, for an A/B test: half=stable:90,canary:10; again for another model' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l shadow -d 'Run copies of those requests on this label or version too: the answers are compared and counted in the metrics, not returned' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l traffic_config_file -d 'The same as a file: traffic { model split { label weight } shadow { label percent } }; read again with the model config' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l traffic_sticky_header -d 'Requests with the same value of this header (gRPC: metadata) go to the same label' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l allow_version_labels_for_unavailable_models -d 'Labels may name versions that are not available yet' -r -f -a "true\t''
 false\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l enable_batching -d 'Put requests that wait together into one run' -r -f -a "true\t''
@@ -225,6 +229,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l monitoring_config_
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_timeout_in_ms -d 'Time for a request' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_num_threads -d 'Threads that speak with clients [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-queue -d 'Requests of one version that may wait without --enable_batching; more get 429' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max_queue_delay_ms -d 'Time that requests may wait for their run: one that would wait longer gets 429, and where that goes on the queue is held to two runs; 0 is any time' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-body -d 'Size of a request, also unpacked; a larger one gets 413' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-connections -d 'Connections at the same time' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l grace -d 'Time to answer what runs when the server is to end' -r

@@ -26,6 +26,11 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "crate::tract::guard",
         "a version is loaded in bounded time and memory, or given up",
     ),
+    (
+        "serve/queue.rs",
+        "crate::tract::guard",
+        "a panic in a run is the server's fault, another error the request's",
+    ),
     ("train/", "crate::tract::pb", "ONNX is a trained model's source of truth"),
     ("train/", "crate::tract::onnx", "makes trainable ONNX and brings it into tract"),
     ("train/step.rs", "crate::tract::typed_ops", "names the loss; its ops are gradient.rs's"),

@@ -1,5 +1,7 @@
 //! `mlctl serve`: TensorFlow Serving's flags.
 
+mod log;
+
 use super::serve_environment::Environment;
 use super::{Global, usage_error};
 use crate::format::mmap::read_text;
@@ -7,10 +9,14 @@ use crate::model::{Place, holds_record, locate};
 use crate::serve::config::{
     Batching, METRICS_PATH, ModelConfig, Source, parse_monitoring, parse_ssl,
 };
-use crate::serve::{Cors, Limits, Pem, ServeOptions, TlsOptions, TraceOptions, probe, serve};
+use crate::serve::traffic::rules::{ShadowShare, Shares, TrafficSource};
+use crate::serve::{
+    Cors, Limits, Pem, ServeOptions, TlsOptions, TraceOptions, TrafficOptions, probe, serve,
+};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use std::io::Write;
+use http::HeaderName;
+use log::Log;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +80,23 @@ pub struct ServeArgs {
           value_name = "S", default_value_t = 1.0, value_parser = seconds,
           help = "How often the folders are looked at; 0 is once")]
     poll: f64,
+    #[arg(long = "traffic", value_name = "MODEL=LABEL:WEIGHT,…", value_parser = shares,
+          help = "Split a model's requests that name no version between labels or versions, for an A/B test: \
+                  half=stable:90,canary:10; again for another model")]
+    traffic: Vec<Shares>,
+    #[arg(long = "shadow", value_name = "MODEL=LABEL[:PERCENT]", value_parser = shadow,
+          help = "Run copies of those requests on this label or version too: the answers are compared and counted \
+                  in the metrics, not returned")]
+    shadow: Vec<ShadowShare>,
+    #[arg(long = "traffic_config_file", alias = "traffic-config-file", value_name = "FILE",
+          conflicts_with_all = ["traffic", "shadow"],
+          help = "The same as a file: traffic { model split { label weight } shadow { label percent } }; read \
+                  again with the model config")]
+    traffic_file: Option<PathBuf>,
+    #[arg(long = "traffic_sticky_header", alias = "traffic-sticky-header", value_name = "NAME",
+          value_parser = header_name,
+          help = "Requests with the same value of this header (gRPC: metadata) go to the same label")]
+    sticky_header: Option<HeaderName>,
     #[arg(long = "allow_version_labels_for_unavailable_models",
           alias = "allow-version-labels-for-unavailable-models", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
@@ -141,6 +164,11 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u32).range(1..),
           help = "Requests of one version that may wait without --enable_batching; more get 429")]
     max_queue: u32,
+    #[arg(long = "max_queue_delay_ms", alias = "max-queue-delay-ms", value_name = "MS",
+          default_value_t = 1000, value_parser = clap::value_parser!(u64).range(0..=86_400_000),
+          help = "Time that requests may wait for their run: one that would wait longer gets 429, and where that goes \
+                  on the queue is held to two runs; 0 is any time")]
+    max_queue_delay: u64,
     #[arg(long, alias = "max_body", value_name = "BYTES", default_value_t = 128 << 20,
           value_parser = clap::value_parser!(u64).range(1024..=(4 << 30)),
           help = "Size of a request, also unpacked; a larger one gets 413")]
@@ -183,6 +211,18 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+fn shares(text: &str) -> Result<Shares, String> {
+    Shares::parse(text).map_err(|error| format!("{error:#}"))
+}
+
+fn shadow(text: &str) -> Result<ShadowShare, String> {
+    ShadowShare::parse(text).map_err(|error| format!("{error:#}"))
+}
+
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    text.parse().map_err(|_| format!("'{text}' is no name for a header"))
+}
+
 impl ServeArgs {
     pub fn run(&self, global: &Global) -> Result<u8> {
         if self.batching_file.is_some() && !self.enable_batching {
@@ -212,7 +252,10 @@ impl ServeArgs {
             labels_of_unavailable: self.labels_of_unavailable,
             batching: if self.enable_batching { Some(self.batching()?) } else { None },
             most_waiting: self.max_queue as usize,
+            longest_wait: (self.max_queue_delay > 0)
+                .then(|| Duration::from_millis(self.max_queue_delay)),
             timeout: Duration::from_millis(self.timeout_ms),
+            traffic: self.traffic(),
             metrics_path: match &self.monitoring_file {
                 Some(path) => parsed(path, parse_monitoring)?,
                 None => Some(METRICS_PATH.into()),
@@ -236,13 +279,17 @@ impl ServeArgs {
             grace: Duration::from_secs_f64(self.grace),
         };
         let quiet = global.quiet;
+        let log = Log::start().context("cannot start a thread")?;
+        let own = log.clone();
         let journal = move |line: &str| {
             // access lines were asked for
             if !quiet || line.starts_with('{') {
-                let _ = writeln!(std::io::stderr().lock(), "{line}");
+                own.say(line);
             }
         };
-        serve(options, Arc::new(journal)).context("serving")?;
+        let served = serve(options, Arc::new(journal)).context("serving");
+        log.end();
+        served?;
         Ok(0)
     }
 
@@ -290,6 +337,17 @@ impl ServeArgs {
             client_roots: self.tls_client_ca.clone().map(Pem::File),
             client_required: self.tls_client_ca.is_some(),
         })
+    }
+
+    fn traffic(&self) -> TrafficOptions {
+        let source = match &self.traffic_file {
+            Some(file) => TrafficSource::File(file.clone()),
+            None => {
+                let (shares, shadows) = (self.traffic.clone(), self.shadow.clone());
+                TrafficSource::Flags { shares, shadows }
+            }
+        };
+        TrafficOptions { source, sticky_header: self.sticky_header.clone() }
     }
 
     fn batching(&self) -> Result<Batching> {

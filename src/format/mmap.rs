@@ -96,6 +96,37 @@ pub fn return_freed_memory() {
     }
 }
 
+/// Lets this process open as many files, connections among them, as the system allows it; how many those are, where that
+/// can be told.
+pub fn raise_open_files() -> Option<u64> {
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    {
+        use std::ffi::c_int;
+        #[repr(C)]
+        struct Limit {
+            soft: u64,
+            hard: u64,
+        }
+        unsafe extern "C" {
+            fn getrlimit(resource: c_int, limit: *mut Limit) -> c_int;
+            fn setrlimit(resource: c_int, limit: *const Limit) -> c_int;
+        }
+        /// RLIMIT_NOFILE of asm-generic/resource.h, which x86-64 and AArch64 have.
+        const FILES: c_int = 7;
+        let mut limit = Limit { soft: 0, hard: 0 };
+        // SAFETY: getrlimit(2) writes one struct rlimit, which has this layout where pointers have 64 bits.
+        if unsafe { getrlimit(FILES, &raw mut limit) } != 0 {
+            return None;
+        }
+        let most = Limit { soft: limit.hard, hard: limit.hard };
+        // SAFETY: setrlimit(2) reads one struct rlimit of that layout.
+        let raised = limit.soft < limit.hard && unsafe { setrlimit(FILES, &raw const most) } == 0;
+        Some(if raised { limit.hard } else { limit.soft })
+    }
+    #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+    None
+}
+
 /// Reads a regular file of UTF-8 text, of at most `MAX_TEXT` bytes.
 pub fn read_text(path: &Path) -> io::Result<String> {
     const MAX_TEXT: usize = 64 << 20;
@@ -135,6 +166,17 @@ mod tests {
             std::fs::remove_file(&path).unwrap();
             assert_eq!(bytes, contents);
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn open_files_are_as_many_as_are_allowed() {
+        let files = raise_open_files().unwrap();
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let numbers: Vec<&str> = line.split_whitespace().take(2).collect();
+        assert_eq!(numbers, [files.to_string(), files.to_string()]);
+        assert_eq!(raise_open_files(), Some(files));
     }
 
     #[test]

@@ -13,5 +13,5 @@ pub use load::{
 };
 pub use locate::{Format, Located, Place, locate, newest_version};
 pub use pictures::{check_record_fits, guessed_record, picture_record, scale_as_bytes};
-pub use record::{Metrics, PortRecord, Record, TrainingRecord, holds_record};
+pub use record::{Metrics, PortRecord, Record, TrainingRecord, holds_record, record_of};
 pub use version::{NewVersion, SavedVersion, refuse_saved_file, save_version};

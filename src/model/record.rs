@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 pub const FILE_NAME: &str = "mlctl.json";
 
@@ -143,7 +143,12 @@ impl Record {
 
 /// Whether a folder is a version directory of ours.
 pub fn holds_record(folder: &Path) -> bool {
-    folder.join(FILE_NAME).is_file()
+    record_of(folder).is_file()
+}
+
+/// Where a version directory of ours has its record.
+pub fn record_of(folder: &Path) -> PathBuf {
+    folder.join(FILE_NAME)
 }
 
 #[derive(Deserialize)]

@@ -42,6 +42,38 @@ impl Fingerprint {
     }
 }
 
+/// Which folder lies at a path, told by two looks, none of them at its contents: another folder there, or another record
+/// in it, is another version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    folder: (u64, u64),
+    record: Option<(u64, u64, u64, SystemTime)>,
+}
+
+/// `record` is the file that is written last, where the folder has one.
+pub fn identity(folder: &Path, record: &Path) -> io::Result<Identity> {
+    let record = fs::metadata(record).ok().map(|metadata| {
+        let (device, number) = number_of(&metadata);
+        (device, number, metadata.len(), changed_at(&metadata))
+    });
+    Ok(Identity { folder: number_of(&fs::metadata(folder)?), record })
+}
+
+/// What a file system calls a file, whatever its name.
+fn number_of(metadata: &Metadata) -> (u64, u64) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (metadata.dev(), metadata.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        let created = metadata.created().unwrap_or(SystemTime::UNIX_EPOCH);
+        let since = created.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        (since.as_secs(), since.subsec_nanos().into())
+    }
+}
+
 /// No version has more files.
 const MOST_FILES: usize = 100_000;
 
@@ -113,6 +145,27 @@ mod tests {
         let names = found.iter().map(|(n, p)| (*n, p.file_name().unwrap().to_str().unwrap()));
         assert_eq!(names.collect::<Vec<_>>(), [(1, "0001"), (2, "2"), (10, "10")]);
         assert!(versions(&base.path().join("absent")).is_err());
+    }
+
+    #[test]
+    fn another_folder_in_the_same_place_is_seen() {
+        let base = tempfile::tempdir().unwrap();
+        let at = base.path().join("1");
+        let look = || identity(&at, &at.join("record")).unwrap();
+        fs::create_dir(&at).unwrap();
+        let one = look();
+        fs::write(at.join("model"), "1").unwrap();
+        assert_eq!(look(), one);
+        fs::write(at.join("record"), "1").unwrap();
+        let two = look();
+        assert!(two != one && two == look());
+        fs::write(at.join("record"), "12").unwrap();
+        let three = look();
+        assert!(three != two);
+        fs::rename(&at, base.path().join("away")).unwrap();
+        assert!(identity(&at, &at.join("record")).is_err());
+        fs::create_dir(&at).unwrap();
+        assert!(look() != one && look() != three);
     }
 
     #[test]

@@ -6,15 +6,17 @@ mod look;
 use super::Journal;
 use super::config::{ModelConfig, Source};
 use super::failure::{Code, Failure};
-use super::folder::{Fingerprint, fingerprint, versions};
+use super::folder::{Fingerprint, Identity, fingerprint, versions};
 use super::metrics::Metrics;
 use super::queue::QueueOptions;
 use super::registry::{Registry, State, Version};
 use super::servable::Servable;
+use super::traffic::Traffic;
+use super::traffic::rules::TrafficSource;
 use crate::format::mmap;
 use crate::model::holds_record;
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,8 +39,14 @@ enum Event {
     Loaded {
         model: String,
         version: u64,
+        origin: Origin,
         result: Result<Box<Servable>>,
         seconds: f64,
+    },
+    /// What a version was before its folder was replaced is gone.
+    Replaced {
+        model: String,
+        version: u64,
     },
     Unloaded {
         model: String,
@@ -67,6 +75,7 @@ impl Lifecycle {
     /// The config cannot be read.
     pub fn start(
         options: LifecycleOptions,
+        traffic: Arc<Traffic>,
         registry: Arc<Registry>,
         metrics: Arc<Metrics>,
         journal: Journal,
@@ -80,6 +89,8 @@ impl Lifecycle {
         });
         let mut decider = Decider {
             read: file_text(&options.source),
+            read_traffic: traffic_text(traffic.source()),
+            traffic,
             options,
             configs,
             registry,
@@ -88,6 +99,9 @@ impl Lifecycle {
             events: sender.clone(),
             watches: BTreeMap::new(),
             complaints: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            replacing: BTreeSet::new(),
+            empty: BTreeMap::new(),
             loads: 0,
         };
         let thread = thread::Builder::new().name("lifecycle".into());
@@ -117,12 +131,27 @@ fn file_text(source: &Source) -> Option<String> {
     }
 }
 
+fn traffic_text(source: &TrafficSource) -> Option<String> {
+    match source {
+        TrafficSource::Flags { .. } => None,
+        TrafficSource::File(path) => mmap::read_text(path).ok(),
+    }
+}
+
 /// What is remembered of a version that is not available.
 #[derive(Default)]
 struct Watch {
     /// What its files look like, and since when they have.
     seen: Option<(Fingerprint, Instant)>,
     broken: Option<Broken>,
+}
+
+/// What a version was loaded from.
+#[derive(Debug, Clone, PartialEq)]
+struct Origin {
+    folder: PathBuf,
+    identity: Option<Identity>,
+    print: Option<Fingerprint>,
 }
 
 struct Broken {
@@ -136,6 +165,8 @@ struct Decider {
     configs: Vec<ModelConfig>,
     /// The config file's text as it was taken.
     read: Option<String>,
+    traffic: Arc<Traffic>,
+    read_traffic: Option<String>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     journal: Journal,
@@ -143,6 +174,12 @@ struct Decider {
     watches: BTreeMap<(String, u64), Watch>,
     /// What was said last of a model or version, so that it is said once.
     complaints: BTreeMap<(String, Option<u64>), String>,
+    /// Of the versions that are available.
+    origins: BTreeMap<(String, u64), Origin>,
+    /// Versions that are available and loaded again from what has taken the place of their folder.
+    replacing: BTreeSet<(String, u64)>,
+    /// Models without any version folder, and since when.
+    empty: BTreeMap<String, Instant>,
     loads: usize,
 }
 
@@ -188,25 +225,36 @@ impl Decider {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Loaded { model, version, result, seconds } => {
+            Event::Loaded { model, version, origin, result, seconds } => {
                 self.loads -= 1;
                 mmap::return_freed_memory();
+                let key = (model.clone(), version);
+                let replaces = self.replacing.remove(&key);
                 match result {
                     Ok(servable) => {
-                        self.watches.remove(&(model.clone(), version));
+                        self.watches.remove(&key);
                         self.complaints.remove(&(model.clone(), Some(version)));
+                        self.origins.insert(key, origin);
+                        let again = if replaces { "its new files are " } else { "" };
                         self.say(&format!(
-                            "{model} version {version}: available after {seconds:.2} s"
+                            "{model} version {version}: {again}available after {seconds:.2} s"
                         ));
                         let servable = Some(Arc::new(*servable));
-                        self.set(&model, version, State::Available, None, servable);
+                        let old = self.set(&model, version, State::Available, None, servable);
+                        if let Some(old) = old {
+                            self.retire(Some(old), Event::Replaced { model, version });
+                        }
                     }
                     Err(error) => self.failed(&model, version, &format!("{error:#}")),
                 }
             }
+            Event::Replaced { model, version } => {
+                self.say(&format!("{model} version {version}: its old files are unloaded"));
+            }
             Event::Unloaded { model, version } => {
                 self.say(&format!("{model} version {version}: unloaded"));
                 self.metrics.forget(&model, version);
+                self.origins.remove(&(model.clone(), version));
                 self.set(&model, version, State::End, None, None);
             }
             Event::Reload => self.reload(true),
@@ -224,7 +272,7 @@ impl Decider {
         let seen = watch.seen.map(|(seen, _)| seen);
         let changing = now.is_some_and(|now| seen != Some(now) || !now.is_older_than(quiet));
         if changing || folder.is_none() {
-            self.set(model, version, State::Start, None, None);
+            self.set_unless_served(model, version, State::Start, None);
             let text =
                 format!("{model} version {version}: waiting until it is complete ({reason})");
             return self.complain(model, Some(version), text);
@@ -234,7 +282,7 @@ impl Decider {
         watch.broken = Some(Broken { seen: now, attempts, next: Instant::now() + wait });
         let ours = folder.as_deref().is_some_and(holds_record);
         let code = if ours { Code::DataLoss } else { Code::InvalidArgument };
-        self.set(model, version, State::End, Some(Failure::new(code, reason)), None);
+        self.set_unless_served(model, version, State::End, Some(Failure::new(code, reason)));
         let text = format!("{model} version {version}: cannot be loaded: {reason}");
         self.complain(model, Some(version), text);
     }
@@ -256,14 +304,32 @@ impl Decider {
         state: State,
         failure: Option<Failure>,
         servable: Option<Arc<Servable>>,
-    ) {
+    ) -> Option<Arc<Servable>> {
         self.registry.change(|models| {
             let model = models.entry(model.to_string()).or_default();
-            model.versions.insert(version, Version { state, failure, servable });
+            let old = model.versions.insert(version, Version { state, failure, servable });
+            old.and_then(|old| old.servable)
+        })
+    }
+
+    /// A version that is available stays so, with a note of what is wrong with the files that have taken its place.
+    fn set_unless_served(&self, model: &str, version: u64, state: State, failure: Option<Failure>) {
+        self.registry.change(|models| {
+            let versions = &mut models.entry(model.to_string()).or_default().versions;
+            match versions.get_mut(&version).filter(|v| v.state == State::Available) {
+                Some(served) => {
+                    served.failure = failure.map(|failure| {
+                        let text = "its files were replaced by ones that cannot be loaded, and what was loaded before answers";
+                        Failure::new(Code::Ok, format!("{text}: {}", failure.message))
+                    });
+                }
+                None => drop(versions.insert(version, Version { state, failure, servable: None })),
+            }
         });
     }
 
     fn reload(&mut self, asked: bool) {
+        self.reload_traffic(asked);
         let Source::File(path) = &self.options.source else { return };
         let path = path.clone();
         let text = file_text(&self.options.source);
@@ -280,6 +346,39 @@ impl Decider {
                 let text = format!("the config stays as it was: {error:#}");
                 self.complain("", None, text);
             }
+        }
+    }
+
+    fn reload_traffic(&mut self, asked: bool) {
+        let TrafficSource::File(path) = self.traffic.source() else { return };
+        let path = path.clone();
+        let text = traffic_text(self.traffic.source());
+        if text == self.read_traffic && !asked {
+            return;
+        }
+        match self.traffic.reload() {
+            Ok(count) => {
+                self.say(&format!("{}: read again, traffic of {count} models", path.display()));
+                self.read_traffic = text;
+            }
+            Err(error) => {
+                let text = format!("the traffic stays as it was: {error:#}");
+                self.complain("traffic", None, text);
+            }
+        }
+    }
+
+    /// Says which labels of a split have no version, once while that lasts.
+    fn complain_of_traffic(&mut self) {
+        let now = self.traffic.complaints();
+        let key = |model: &String| (format!("traffic of {model}"), None);
+        self.complaints.retain(|(name, _), _| {
+            let model = name.strip_prefix("traffic of ");
+            model.is_none_or(|model| now.iter().any(|(other, _)| other == model))
+        });
+        for (model, text) in now {
+            let (name, version) = key(&model);
+            self.complain(&name, version, text);
         }
     }
 

@@ -86,6 +86,10 @@ impl Times {
         let (count, sum) = self.0.totals();
         (count, Duration::from_micros(sum))
     }
+
+    pub(super) fn write(&self, out: &mut String, name: &str, labels: &str) {
+        self.0.write(out, name, labels, time_bound);
+    }
 }
 
 /// What happens in one version's queue.
@@ -93,6 +97,8 @@ impl Times {
 pub struct QueueMetrics {
     /// Requests that wait.
     pub depth: AtomicU64,
+    /// 1 where more requests come than can be run, so that some are refused.
+    pub overloaded: AtomicU64,
     pub waiting: Times,
     pub running: Times,
     batches: Histogram<SIZES>,
@@ -269,6 +275,11 @@ impl Metrics {
         for (model, version, queue) in queues {
             let (labels, depth) = (labels(model, version), queue.depth.load(Relaxed));
             let _ = writeln!(out, "mlctl_queue_depth{{{labels}}} {depth}");
+        }
+        header(out, "mlctl_queue_overloaded", "gauge");
+        for (model, version, queue) in queues {
+            let (labels, overloaded) = (labels(model, version), queue.overloaded.load(Relaxed));
+            let _ = writeln!(out, "mlctl_queue_overloaded{{{labels}}} {overloaded}");
         }
         header(out, "mlctl_batch_rows", "histogram");
         for (model, version, queue) in queues {

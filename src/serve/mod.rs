@@ -18,6 +18,7 @@ mod kserve;
 mod lifecycle;
 mod metrics;
 mod probe;
+mod overload;
 mod queue;
 mod raw;
 mod registry;
@@ -27,6 +28,7 @@ mod signals;
 mod status;
 mod text_proto;
 mod trace;
+pub mod traffic;
 
 use crate::format::mmap;
 use anyhow::{Context, Result};
@@ -61,6 +63,8 @@ pub mod requests {
     pub use super::json::tensors::{Form, PredictBody, read_predict};
     pub use super::kserve::request::{Chosen, Ends, InferBody, read_infer};
 }
+use traffic::Traffic;
+pub use traffic::TrafficOptions;
 
 /// Takes what the server has to say, a line at a time.
 pub type Journal = Arc<dyn Fn(&str) + Send + Sync>;
@@ -84,8 +88,12 @@ pub struct ServeOptions {
     pub batching: Option<Batching>,
     /// Requests of one version that may wait.
     pub most_waiting: usize,
+    /// How long a request may wait before its run, as far as it can be foretold.
+    pub longest_wait: Option<Duration>,
     /// For a request, from its last byte to its answer.
     pub timeout: Duration,
+    /// Which version answers a request that names none.
+    pub traffic: TrafficOptions,
     pub metrics_path: Option<String>,
     pub access_log: bool,
     pub limits: Limits,
@@ -102,6 +110,9 @@ pub struct ServeOptions {
     pub grace: Duration,
 }
 
+/// Files that the server may have open beside its connections.
+const OTHER_FILES: u64 = 64;
+
 /// What all requests share.
 pub(crate) struct Server {
     options: ServeOptions,
@@ -111,6 +122,7 @@ pub(crate) struct Server {
     keys: Option<Keys>,
     status: Status,
     tracer: Option<Tracer>,
+    traffic: Arc<Traffic>,
     journal: Journal,
     draining: AtomicBool,
 }
@@ -127,6 +139,13 @@ impl Server {
 /// The config cannot be read, or a port is taken.
 pub fn serve(options: ServeOptions, journal: Journal) -> Result<()> {
     mmap::copy_from_now_on();
+    let (files, most) = (mmap::raise_open_files(), options.limits.connections);
+    if let Some(files) = files.filter(|files| most.saturating_add(OTHER_FILES) > *files) {
+        journal(&format!(
+            "this process may open {files} files, fewer than the {most} connections that it takes: raise the limit \
+             (ulimit -Hn), or give --max_connections"
+        ));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(options.network_threads.max(1))
         .thread_name("network")
@@ -156,6 +175,7 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let grpc_tls = tls(&options.grpc_tls, b"h2")?;
     let rest_tls = tls(&options.rest_tls, b"http/1.1")?;
     let mut signals = Signals::new()?;
+    let traffic = Traffic::new(options.traffic.clone(), registry.clone(), options.timeout)?;
     let lifecycle = Lifecycle::start(
         LifecycleOptions {
             source: options.source.clone(),
@@ -165,9 +185,11 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
             queue: QueueOptions {
                 threads: options.threads,
                 most_waiting: options.most_waiting,
+                longest_wait: options.longest_wait,
                 batching: options.batching.clone(),
             },
         },
+        traffic.clone(),
         registry.clone(),
         metrics.clone(),
         journal.clone(),
@@ -190,6 +212,7 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
         metrics,
         keys,
         status,
+        traffic,
         tracer,
         journal,
         draining,

@@ -6,9 +6,11 @@ mod handoff;
 use super::config::Batching;
 use super::failure::{Answer, Code, Failure};
 use super::metrics::QueueMetrics;
+use super::overload::{Pressure, Verdict};
 use super::servable::Rows;
 use super::trace::{self, Marks};
 use crate::runtime::{Plan, Session, Tensor};
+use crate::tract::guard::Panicked;
 use anyhow::{Context, Result};
 pub use handoff::{carry, tell};
 use std::collections::VecDeque;
@@ -16,7 +18,7 @@ use std::mem::take;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// How the queue of every version works.
@@ -25,6 +27,8 @@ pub struct QueueOptions {
     pub threads: usize,
     /// Requests that may wait where there are no batches.
     pub most_waiting: usize,
+    /// How long a request may wait, as far as it can be foretold; any time where absent.
+    pub longest_wait: Option<Duration>,
     pub batching: Option<Batching>,
 }
 
@@ -41,13 +45,13 @@ struct Job {
     marks: Option<Arc<Marks>>,
 }
 
-#[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
     rows: usize,
     closed: bool,
     /// A thread waits for its batch to be filled: the next jobs are its.
     filling: bool,
+    pressure: Pressure,
 }
 
 struct Shared {
@@ -91,7 +95,7 @@ impl Queue {
     ) -> Result<Queue> {
         let batching = options.batching.clone().filter(|_| rows == Rows::Any);
         let shared = Arc::new(Shared {
-            state: Mutex::default(),
+            state: Mutex::new(State::new(Pressure::new(options.longest_wait, count))),
             wake: Condvar::new(),
             idle: AtomicUsize::new(0),
             plan,
@@ -123,7 +127,7 @@ impl Queue {
     /// interest in it.
     ///
     /// # Errors
-    /// The queue is full.
+    /// The queue is full, or what waits in it takes too long.
     pub fn submit(
         &self,
         inputs: Vec<Tensor>,
@@ -146,6 +150,21 @@ impl Queue {
                 Code::ResourceExhausted,
                 "The batch scheduling queue to which this task was submitted is full",
             ));
+        }
+        let oldest = state.jobs.front().map_or(Duration::ZERO, |first| job.came - first.came);
+        let waiting = state.rows;
+        let verdict = state.pressure.ask(job.came, waiting, oldest);
+        shared.metrics.overloaded.store(state.pressure.is_held().into(), Relaxed);
+        if let Verdict::Shed { wait, most } = verdict {
+            let shed = state.shed(most);
+            shared.metrics.depth.store(state.jobs.len() as u64, Relaxed);
+            drop(state);
+            let failure = overloaded(wait, most);
+            shed.into_iter().for_each(|job| drop(job.reply.send(Err(failure.clone()))));
+            return Err(failure);
+        }
+        if let Verdict::Refuse { wait, most } = verdict {
+            return Err(overloaded(wait, most));
         }
         state.rows += rows;
         state.jobs.push_back(job);
@@ -170,7 +189,31 @@ impl Queue {
     }
 }
 
+fn overloaded(wait: Duration, most: Duration) -> Failure {
+    let (wait, most) = (wait.as_millis(), most.as_millis());
+    let message = format!(
+        "overloaded: the requests that wait need {wait} ms, and a new one may wait for {most} ms; try again later"
+    );
+    Failure::new(Code::ResourceExhausted, message)
+}
+
 impl State {
+    fn new(pressure: Pressure) -> State {
+        State { jobs: VecDeque::new(), rows: 0, closed: false, filling: false, pressure }
+    }
+
+    /// Takes the oldest out until the others wait no longer than `most`.
+    fn shed(&mut self, most: Duration) -> Vec<Job> {
+        let mut shed = vec![];
+        while self.pressure.wait_for(self.rows) > most
+            && let Some(job) = self.jobs.pop_front()
+        {
+            self.rows -= job.rows;
+            shed.push(job);
+        }
+        shed
+    }
+
     /// Drops those whose client is gone, so that they do not fill the queue.
     fn forget_lost(&mut self) {
         self.jobs.retain(|job| !job.reply.is_closed());
@@ -241,15 +284,19 @@ impl Shared {
 
     fn work(&self) {
         let mut session = self.plan.session().ok();
-        while let Some(batch) = self.next_batch() {
-            self.run(batch, &mut session);
+        let mut ran = None;
+        while let Some(batch) = self.next_batch(ran) {
+            ran = Some(self.run(batch, &mut session));
         }
         handoff::send();
     }
 
-    /// Waits for work; `None` at the end.
-    fn next_batch(&self) -> Option<Vec<Job>> {
+    /// Waits for work; `None` at the end. `ran` are the rows of the thread's last run, and its time.
+    fn next_batch(&self, ran: Option<(usize, Duration)>) -> Option<Vec<Job>> {
         let mut state = self.lock();
+        if let Some((rows, time)) = ran {
+            state.pressure.ran(rows, time);
+        }
         let first = loop {
             if !state.filling
                 && let Some(job) = state.next()
@@ -299,7 +346,7 @@ impl Shared {
         Some(batch)
     }
 
-    fn run(&self, mut batch: Vec<Job>, session: &mut Option<Session>) {
+    fn run(&self, mut batch: Vec<Job>, session: &mut Option<Session>) -> (usize, Duration) {
         let start = Instant::now();
         for job in &batch {
             self.metrics.waiting.add(start.duration_since(job.came));
@@ -312,7 +359,8 @@ impl Shared {
             several => joined(several.iter().map(|job| &job.inputs)),
         };
         let outputs = inputs.and_then(|inputs| self.run_rows(session, inputs, rows));
-        self.metrics.running.add(start.elapsed());
+        let time = start.elapsed();
+        self.metrics.running.add(time);
         for marks in batch.iter().filter_map(|job| job.marks.as_ref()) {
             let _ = marks.run.set((start, Instant::now(), rows));
         }
@@ -342,6 +390,7 @@ impl Shared {
                 batch.into_iter().for_each(|job| drop(job.reply.send(Err(failure.clone()))));
             }
         }
+        (rows, time)
     }
 
     /// Runs rows in as many runs as the model needs for them.
@@ -402,8 +451,10 @@ impl Shared {
     }
 }
 
+/// As in TensorFlow, what a model cannot do with inputs of the right type and shape is the inputs' fault; a panic is ours.
 fn failed(error: anyhow::Error) -> Failure {
-    Failure::new(Code::Internal, format!("{error:#}"))
+    let code = if error.is::<Panicked>() { Code::Internal } else { Code::InvalidArgument };
+    Failure::new(code, format!("{error:#}"))
 }
 
 /// Puts the rows of several requests together, input by input.

@@ -1,6 +1,7 @@
 //! One loaded version: its plan, what it takes and gives, and the queue that runs it.
 
 use super::failure::{Answer, Code, Failure};
+use super::grpc::warmup::warm_up;
 use super::queue::{Queue, QueueOptions};
 use crate::compare::example_inputs;
 use crate::data::preprocessing::Preprocessing;
@@ -95,7 +96,14 @@ pub fn load(model: &str, version: u64, folder: &Path, options: &QueueOptions) ->
     }
     let rows = Rows::of(&plan);
     let queue = Queue::new(&format!("{model}/{version}"), plan.clone(), rows, options)?;
-    Ok(Servable { version, labels, pictures, plan, rows, queue })
+    let servable = Servable { version, labels, pictures, plan, rows, queue };
+    match warm_up(&servable, folder) {
+        Ok(_) => Ok(servable),
+        Err(error) => {
+            servable.end();
+            Err(error)
+        }
+    }
 }
 
 /// A first run makes the memory and pages that later ones use.

@@ -103,6 +103,16 @@ impl Message {
             .collect()
     }
 
+    /// A number of any kind, as written.
+    pub fn word(&self, name: &str) -> Result<Option<&str>> {
+        self.last(name)
+            .map(|field| match &field.value {
+                Value::Word(word) => Ok(word.as_str()),
+                _ => bail!("line {}: '{}' must be a number", field.line, field.name),
+            })
+            .transpose()
+    }
+
     pub fn number(&self, name: &str) -> Result<Option<i64>> {
         Ok(self.numbers(name)?.last().copied())
     }

@@ -1,6 +1,6 @@
 //! Calls into tract with foreign bytes: a panic becomes an error, a hang ends at a deadline, hunger at a limit.
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
@@ -62,9 +62,22 @@ pub fn catch_panic<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
     result.unwrap_or_else(|_| {
         let reason = message.lines().skip(1).collect::<Vec<_>>().join(" ");
         let reason = if reason.is_empty() { message } else { reason };
-        Err(anyhow!("{what}: the graph is invalid or not supported ({reason})"))
+        let message = format!("{what}: the graph is invalid or not supported ({reason})");
+        Err(anyhow::Error::new(Panicked(message)))
     })
 }
+
+/// A panic in guarded work.
+#[derive(Debug)]
+pub struct Panicked(String);
+
+impl std::fmt::Display for Panicked {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Panicked {}
 
 /// What a call that foreign bytes decide may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

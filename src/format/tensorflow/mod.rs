@@ -9,6 +9,7 @@ mod error;
 mod graph;
 mod json;
 mod object_graph;
+mod records;
 mod saved_model;
 mod sstable;
 mod tensor;
@@ -26,6 +27,7 @@ pub use object_graph::{
     SavedFunction, SavedObject, SavedObjectGraph, SavedObjectKind, SavedTensor, SavedUserObject,
     SavedVariable, StructuredKind, StructuredValue, TensorSpec,
 };
+pub use records::{RecordError, Records, record};
 pub use saved_model::{
     AssetFileDef, FingerprintDef, MetaGraph, MetaInfo, SavedModel, SaverDef, Signature, TensorInfo,
 };

@@ -262,6 +262,48 @@ pub enum InferenceKind {
     Regression(RegressionResult),
 }
 
+/// A request that was recorded with its answer, which is not read.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PredictionLog {
+    #[prost(oneof = "LogKind", tags = "2, 3, 4, 5, 6, 7")]
+    pub kind: Option<LogKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum LogKind {
+    #[prost(message, tag = "2")]
+    Classify(ExamplesLog),
+    #[prost(message, tag = "3")]
+    Regress(ExamplesLog),
+    #[prost(message, tag = "4")]
+    MultiInference(MultiInferenceLog),
+    #[prost(message, tag = "5")]
+    SessionRun(Empty),
+    #[prost(message, tag = "6")]
+    Predict(PredictLog),
+    #[prost(message, tag = "7")]
+    PredictStreamed(Empty),
+}
+
+/// `ClassifyLog` and `RegressLog`
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ExamplesLog {
+    #[prost(message, optional, tag = "1")]
+    pub request: Option<ExamplesRequest>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MultiInferenceLog {
+    #[prost(message, optional, tag = "1")]
+    pub request: Option<MultiInferenceRequest>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PredictLog {
+    #[prost(message, optional, tag = "1")]
+    pub request: Option<PredictRequest>,
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct GetModelStatusRequest {
     #[prost(message, optional, tag = "1")]

@@ -5,6 +5,7 @@ mod messages;
 mod reflection;
 mod tensors;
 pub mod transport;
+pub mod warmup;
 
 use super::Server;
 use super::config::{ModelConfig, Policy};
@@ -16,6 +17,7 @@ use super::metrics::Kind;
 use super::registry::{State, Wanted};
 use super::servable::{DEFAULT_SIGNATURE, Method, Servable};
 use super::trace::{KeyValue, Told};
+use super::traffic::Chosen;
 use crate::format::tensorflow::{Signature, TensorInfo};
 use crate::ops::data_type;
 use crate::runtime::{Port, Tensor};
@@ -123,9 +125,9 @@ async fn handle(server: &Arc<Server>, call: Call, kind: &mut Option<Kind>) -> An
     if let Some(method) = call.path.strip_prefix(PREDICTION) {
         return match method {
             "Predict" => predict(server, &call, deadline, kind).await,
-            "Classify" => classify(server, small(&call)?, deadline, kind).await,
-            "Regress" => regress(server, small(&call)?, deadline, kind).await,
-            "MultiInference" => multi_inference(server, small(&call)?, deadline, kind).await,
+            "Classify" => classify(server, &call, deadline, kind).await,
+            "Regress" => regress(server, &call, deadline, kind).await,
+            "MultiInference" => multi_inference(server, &call, deadline, kind).await,
             "GetModelMetadata" => metadata(server, &small(&call)?),
             _ => Err(unknown()),
         };
@@ -168,15 +170,16 @@ fn spec_of(spec: Option<&ModelSpec>) -> Answer<&ModelSpec> {
 
 fn find(
     server: &Server,
+    call: &Call,
     spec: &ModelSpec,
     api: &'static str,
     kind: &mut Option<Kind>,
-) -> Answer<Arc<Servable>> {
+) -> Answer<Chosen> {
     let known = server.registry.read(|models| models.contains_key(&spec.name));
     let model = if known { spec.name.clone() } else { String::new() };
     let own = Kind { model, version: None, api, entrypoint: "GRPC" };
     *kind = Some(own.clone());
-    let servable = server.registry.find(&spec.name, &wanted(spec)?)?;
+    let servable = server.traffic.choose(&spec.name, &wanted(spec)?, &call.headers)?;
     *kind = Some(Kind { version: Some(servable.version), ..own });
     if !matches!(spec.signature_name.as_str(), "" | DEFAULT_SIGNATURE) {
         let message = format!("Serving signature key \"{}\" not found.", spec.signature_name);
@@ -193,7 +196,7 @@ async fn predict(
 ) -> Answer<Vec<u8>> {
     let request: PredictRequest = decoded(call)?;
     let spec = spec_of(request.model_spec.as_ref())?;
-    let servable = find(server, spec, "predict", kind)?;
+    let servable = find(server, call, spec, "predict", kind)?;
     let tensors = inputs_of(&request, servable.inputs())?;
     let chosen = chosen_outputs(&request.output_filter, servable.outputs())?;
     let outputs = servable.answer(tensors, deadline).await?;
@@ -300,7 +303,7 @@ fn features_of(input: Option<&Input>) -> Answer<Vec<examples::Features>> {
 }
 
 async fn scores(
-    servable: &Servable,
+    servable: &Chosen,
     method: Method,
     input: Option<&Input>,
     deadline: Instant,
@@ -329,12 +332,13 @@ fn regressions(scores: &Scores) -> RegressionResult {
 
 async fn classify(
     server: &Server,
-    request: ExamplesRequest,
+    call: &Call,
     deadline: Instant,
     kind: &mut Option<Kind>,
 ) -> Answer<Vec<u8>> {
+    let request: ExamplesRequest = small(call)?;
     let spec = spec_of(request.model_spec.as_ref())?;
-    let servable = find(server, spec, "classify", kind)?;
+    let servable = find(server, call, spec, "classify", kind)?;
     let scores = scores(&servable, Method::Classify, request.input.as_ref(), deadline).await?;
     let answered = ModelSpec::answered(&spec.name, servable.version, DEFAULT_SIGNATURE);
     let result = Some(classifications(&servable, &scores));
@@ -343,12 +347,13 @@ async fn classify(
 
 async fn regress(
     server: &Server,
-    request: ExamplesRequest,
+    call: &Call,
     deadline: Instant,
     kind: &mut Option<Kind>,
 ) -> Answer<Vec<u8>> {
+    let request: ExamplesRequest = small(call)?;
     let spec = spec_of(request.model_spec.as_ref())?;
-    let servable = find(server, spec, "regress", kind)?;
+    let servable = find(server, call, spec, "regress", kind)?;
     let scores = scores(&servable, Method::Regress, request.input.as_ref(), deadline).await?;
     let answered = ModelSpec::answered(&spec.name, servable.version, DEFAULT_SIGNATURE);
     let result = Some(regressions(&scores));
@@ -357,10 +362,11 @@ async fn regress(
 
 async fn multi_inference(
     server: &Server,
-    request: MultiInferenceRequest,
+    call: &Call,
     deadline: Instant,
     kind: &mut Option<Kind>,
 ) -> Answer<Vec<u8>> {
+    let request: MultiInferenceRequest = small(call)?;
     const MOST_TASKS: usize = 64;
     if request.tasks.is_empty() || request.tasks.len() > MOST_TASKS {
         let message = format!("MultiInference takes 1 to {MOST_TASKS} tasks");
@@ -369,7 +375,7 @@ async fn multi_inference(
     let mut results = vec![];
     for task in &request.tasks {
         let spec = spec_of(task.model_spec.as_ref())?;
-        let servable = find(server, spec, "multi_inference", kind)?;
+        let servable = find(server, call, spec, "multi_inference", kind)?;
         let method = match task.method_name.as_str() {
             "tensorflow/serving/classify" => Method::Classify,
             "tensorflow/serving/regress" => Method::Regress,

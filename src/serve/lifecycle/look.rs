@@ -1,11 +1,11 @@
 //! From what lies in the folders to what is loaded, drained and forgotten.
 
-use super::{Decider, Event, MOST_ENDED, MOST_LOADS};
+use super::{Decider, Event, MOST_ENDED, MOST_LOADS, Origin};
 use crate::format::mmap;
-use crate::model::holds_record;
+use crate::model::{holds_record, record_of};
 use crate::serve::config::{ModelConfig, Policy};
 use crate::serve::failure::{Code, Failure};
-use crate::serve::folder::{fingerprint, versions};
+use crate::serve::folder::{fingerprint, identity, versions};
 use crate::serve::registry::{State, Version};
 use crate::serve::servable::{self, Servable};
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ impl Decider {
         for config in self.configs.clone() {
             self.look_at(&config);
         }
+        self.complain_of_traffic();
         let names: Vec<String> = self.registry.read(|models| models.keys().cloned().collect());
         for name in names {
             if self.configs.iter().all(|config| config.name != name) {
@@ -52,44 +53,86 @@ impl Decider {
             }
             false => drop(self.complaints.remove(&(name.clone(), None))),
         }
-        let mut wanted = vec![];
+        let named = self.traffic.versions_of(name);
+        let (mut wanted, mut of_policy) = (vec![], 0);
         for (&version, folder) in folders.iter().rev() {
-            match &config.policy {
-                Policy::Latest(count) if wanted.len() >= *count => break,
-                Policy::Specific(versions) if !versions.contains(&version) => continue,
-                _ => {}
+            let by_policy = match &config.policy {
+                Policy::Latest(count) => of_policy < *count,
+                Policy::Specific(versions) => versions.contains(&version),
+                Policy::All => true,
+            };
+            if !by_policy && !named.contains(&version) {
+                continue;
             }
             let state = self
                 .registry
                 .read(|models| models.get(name)?.versions.get(&version).map(|v| v.state));
             let counts = match state {
-                Some(State::Available | State::Loading) => true,
+                Some(State::Available) => {
+                    self.look_for_another(name, version, folder);
+                    true
+                }
+                Some(State::Loading) => true,
                 Some(State::Unloading) => false,
-                None | Some(State::Start | State::End) => self.offer(name, version, folder),
+                None | Some(State::Start | State::End) => self.offer(name, version, folder, false),
             };
             if counts {
                 wanted.push(version);
+                of_policy += usize::from(by_policy);
             }
         }
         let available = self.registry.read(|models| {
             models.get(name).is_some_and(|m| wanted.iter().all(|v| m.is_available(*v)))
         });
-        if folders.is_empty() || (!wanted.is_empty() && available) {
+        let quiet = self.quiet_time();
+        let emptied = match folders.is_empty() {
+            // a folder that is replaced by two renames is away for a moment
+            true => self.empty.entry(name.clone()).or_insert_with(Instant::now).elapsed() >= quiet,
+            false => {
+                self.empty.remove(name);
+                false
+            }
+        };
+        if emptied || (!wanted.is_empty() && available) {
             self.unload_all_but(name, &wanted);
         }
         self.forget_ended(name, &folders);
         self.set_labels(config);
     }
 
-    /// Whether the version is complete and may be tried; then it is, where threads are free.
-    fn offer(&mut self, model: &str, version: u64, folder: &Path) -> bool {
+    /// Loads an available version again where another folder, or another record of ours, lies in its place. Files that
+    /// were overwritten one by one are not looked for: they would be loaded half-copied.
+    fn look_for_another(&mut self, model: &str, version: u64, folder: &Path) {
+        let key = (model.to_string(), version);
+        let Ok(now) = identity(folder, &record_of(folder)) else { return };
+        let Some(origin) = self.origins.get_mut(&key).filter(|_| !self.replacing.contains(&key))
+        else {
+            return;
+        };
+        let mut same = origin.folder == folder && origin.identity == Some(now);
+        if !same && origin.folder == folder && fingerprint(folder).ok() == origin.print {
+            // some file systems give a folder a new number each time
+            origin.identity = Some(now);
+            same = true;
+        }
+        if !same {
+            self.offer(model, version, folder, true);
+        } else if self.watches.remove(&key).is_some() {
+            self.complaints.remove(&(model.to_string(), Some(version)));
+            self.set_unless_served(model, version, State::Start, None);
+        }
+    }
+
+    /// Whether the version is complete and may be tried; then it is, where threads are free. One that is `served` stays
+    /// available until its successor is.
+    fn offer(&mut self, model: &str, version: u64, folder: &Path, served: bool) -> bool {
         let quiet = self.quiet_time();
         let print = match fingerprint(folder) {
             Ok(print) => print,
             Err(error) => {
                 let reason = format!("cannot read {}: {error}", folder.display());
                 let failure = Failure::new(Code::Unavailable, reason.clone());
-                self.set(model, version, State::Start, Some(failure), None);
+                self.set_unless_served(model, version, State::Start, Some(failure));
                 self.complain(model, Some(version), format!("{model} version {version}: {reason}"));
                 return false;
             }
@@ -111,12 +154,14 @@ impl Decider {
         }
         let again = watch.broken.is_some();
         if !still && self.options.poll.is_some() && !holds_record(folder) {
-            self.set(model, version, State::Start, None, None);
+            self.set_unless_served(model, version, State::Start, None);
             return false;
         }
         if self.loads < MOST_LOADS {
             self.loads += 1;
-            if !again {
+            if served {
+                self.replacing.insert((model.to_string(), version));
+            } else if !again {
                 self.set(model, version, State::Loading, None, None);
             }
             self.load(model, version, folder);
@@ -128,15 +173,23 @@ impl Decider {
         let (model, folder) = (model.to_string(), folder.to_path_buf());
         let (events, queue) = (self.events.clone(), self.options.queue.clone());
         let name = model.clone();
+        // before anything is read: what changes meanwhile is seen later
+        let origin = Origin {
+            folder: folder.clone(),
+            identity: identity(&folder, &record_of(&folder)).ok(),
+            print: fingerprint(&folder).ok(),
+        };
+        let failed = origin.clone();
         let work = move || {
             let start = Instant::now();
             let result = servable::load(&model, version, &folder, &queue).map(Box::new);
             let seconds = start.elapsed().as_secs_f64();
-            let _ = events.send(Event::Loaded { model, version, result, seconds });
+            let _ = events.send(Event::Loaded { model, version, origin, result, seconds });
         };
         if let Err(error) = thread::Builder::new().name("load".into()).spawn(work) {
             let result = Err(anyhow::Error::new(error).context("cannot start a thread"));
-            let event = Event::Loaded { model: name, version, result, seconds: 0.0 };
+            let event =
+                Event::Loaded { model: name, version, origin: failed, result, seconds: 0.0 };
             let _ = self.events.send(event);
         }
     }
@@ -154,18 +207,23 @@ impl Decider {
             .collect()
         });
         for (version, servable) in old {
-            let (model, events) = (model.to_string(), self.events.clone());
-            let drain = move || {
-                if let Some(servable) = servable {
-                    drain(servable);
-                }
-                mmap::return_freed_memory();
-                let _ = events.send(Event::Unloaded { model, version });
-            };
-            let thread = thread::Builder::new().name("drain".into());
-            if thread.spawn(drain).is_err() {
-                self.say("cannot start a thread: a version is dropped without draining");
+            self.retire(servable, Event::Unloaded { model: model.to_string(), version });
+        }
+    }
+
+    /// Drains what no request can find any more, then says so.
+    pub(super) fn retire(&self, servable: Option<Arc<Servable>>, then: Event) {
+        let events = self.events.clone();
+        let drain = move || {
+            if let Some(servable) = servable {
+                drain(servable);
             }
+            mmap::return_freed_memory();
+            let _ = events.send(then);
+        };
+        let thread = thread::Builder::new().name("drain".into());
+        if thread.spawn(drain).is_err() {
+            self.say("cannot start a thread: a version is dropped without draining");
         }
     }
 

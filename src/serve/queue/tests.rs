@@ -35,7 +35,7 @@ fn queue(batch: Dim, options: &QueueOptions) -> Queue {
 }
 
 fn options(batching: Option<Batching>) -> QueueOptions {
-    QueueOptions { threads: 2, most_waiting: 4, batching }
+    QueueOptions { threads: 2, most_waiting: 4, longest_wait: None, batching }
 }
 
 fn tensor(rows: usize, first: f32) -> Tensor {
@@ -167,6 +167,39 @@ fn what_nobody_waits_for_is_not_run() {
     assert_eq!(state.next().map(|job| job.rows), Some(2));
     assert!(state.next().is_none() && state.rows == 0);
     assert_eq!(late.blocking_recv().unwrap().unwrap_err().code, Code::DeadlineExceeded);
+}
+
+#[test]
+fn a_queue_that_takes_too_long_refuses_and_is_cut() {
+    let options = QueueOptions {
+        most_waiting: 1000,
+        longest_wait: Some(Duration::from_millis(40)),
+        ..options(None)
+    };
+    let queue = Queue::with_threads(0, "test", doubling(any()), Rows::Any, &options).unwrap();
+    let submit = |rows| queue.submit(vec![tensor(rows, 0.0)], rows, far_away());
+    // nothing is known of runs yet
+    let first = submit(3).unwrap();
+    queue.shared.lock().pressure.ran(1, Duration::from_millis(10));
+    let mut waiting = vec![submit(1).unwrap(), submit(20).unwrap()];
+    let refused = submit(1).unwrap_err();
+    assert_eq!(refused.code, Code::ResourceExhausted);
+    let expected = "overloaded: the requests that wait need 240 ms, and a new one may wait for 40 ms; try again later";
+    assert_eq!(refused.message, expected);
+    assert_eq!(queue.metrics().depth.load(Relaxed), 3);
+    let start = Instant::now();
+    while queue.metrics().overloaded.load(Relaxed) == 0 {
+        assert!(submit(1).is_err() && start.elapsed() < Duration::from_secs(10));
+        thread::sleep(Duration::from_millis(2));
+    }
+    // the newest alone takes longer than it may
+    assert_eq!((queue.metrics().depth.load(Relaxed), queue.shared.lock().rows), (0, 0));
+    for reply in [first, waiting.remove(0), waiting.remove(0)] {
+        let failure = reply.blocking_recv().unwrap().unwrap_err();
+        assert_eq!(failure.code, Code::ResourceExhausted);
+    }
+    // and one that waits for nobody is taken
+    drop(submit(100).unwrap());
 }
 
 fn far_away() -> Instant {

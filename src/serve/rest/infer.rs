@@ -12,6 +12,7 @@ use crate::serve::metrics::Kind;
 use crate::serve::registry::Wanted;
 use crate::serve::servable::{Method, Servable};
 use bytes::Bytes;
+use http::HeaderMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +20,8 @@ pub struct Ask {
     pub model: String,
     pub wanted: Wanted,
     pub method: Method,
+    /// For the traffic's split.
+    pub headers: HeaderMap,
     pub came: Instant,
 }
 
@@ -39,7 +42,8 @@ pub async fn infer(
         own.model.clone_from(&ask.model);
     }
     *kind = Some(own.clone());
-    let servable = server.registry.find(&ask.model, &ask.wanted)?;
+    let chosen = server.traffic.choose(&ask.model, &ask.wanted, &ask.headers)?;
+    let servable = chosen.servable().clone();
     *kind = Some(Kind { version: Some(servable.version), ..own });
     let method = ask.method;
     let read = match body.len() > LARGE {
@@ -50,7 +54,7 @@ pub async fn infer(
         false => read(&servable, method, &body)?,
     };
     let deadline = ask.came + server.options.timeout;
-    let outputs = servable.answer(read.tensors, deadline).await?;
+    let outputs = chosen.answer(read.tensors, deadline).await?;
     let size: usize = outputs.iter().map(Tensor::len).sum();
     let form = read.form;
     match size > LARGE / 8 {

@@ -160,7 +160,8 @@ async fn handle(
         Route::Infer { model, wanted, method } => {
             let body =
                 unpacked(request.body, request.gzip_body, server.options.limits.body).await?;
-            let ask = infer::Ask { model, wanted, method, came: request.came };
+            let ask =
+                infer::Ask { model, wanted, method, headers: request.headers, came: request.came };
             let body = infer::infer(server, ask, body, kind).await?;
             Ok(Response::json(body))
         }
@@ -180,6 +181,7 @@ async fn handle(
             let content_type = "text/plain; version=0.0.4; charset=utf-8";
             let mut text = server.metrics.text(&server.registry.queues());
             server.keys.iter().for_each(|keys| keys.write_metrics(&mut text));
+            server.traffic.write_metrics(&mut text);
             Ok(Response { content_type, ..Response::text(text) })
         }
     }

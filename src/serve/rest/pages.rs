@@ -46,6 +46,14 @@ pub fn models(server: &Server) -> Response {
         });
         models.collect()
     });
+    let with_traffic = |mut model: Value| {
+        let traffic = model["name"].as_str().and_then(|name| server.traffic.status(name));
+        if let Some(traffic) = traffic {
+            model["traffic"] = traffic;
+        }
+        model
+    };
+    let models: Vec<Value> = models.into_iter().map(with_traffic).collect();
     page(&json!({ "models": models }))
 }
 

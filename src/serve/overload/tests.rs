@@ -1,0 +1,189 @@
+//! A queue on a clock of its own: requests come when the test says, runs take as long as it says.
+
+use super::*;
+use std::collections::VecDeque;
+
+const MOST: Duration = Duration::from_secs(1);
+
+/// Threads that take what waits in order.
+struct Simulation {
+    start: Instant,
+    now: Duration,
+    pressure: Pressure,
+    run: Duration,
+    /// When each thread is free.
+    free: Vec<Duration>,
+    /// When each request came.
+    waiting: VecDeque<Duration>,
+    /// When each came, and how long it took until its answer.
+    answered: Vec<(Duration, Duration)>,
+    refused: usize,
+    shed: usize,
+}
+
+impl Simulation {
+    fn new(most: Option<Duration>, threads: usize, run: Duration) -> Simulation {
+        let mut pressure = Pressure::new(most, threads);
+        (0..4).for_each(|_| pressure.ran(1, run));
+        Simulation {
+            start: Instant::now(),
+            now: Duration::ZERO,
+            pressure,
+            run,
+            free: vec![Duration::ZERO; threads],
+            waiting: VecDeque::new(),
+            answered: vec![],
+            refused: 0,
+            shed: 0,
+        }
+    }
+
+    /// Runs what can begin before `time`.
+    fn pass(&mut self, time: Duration) {
+        while let Some(&came) = self.waiting.front() {
+            let thread = (0..self.free.len()).min_by_key(|&i| self.free[i]).unwrap();
+            let begin = self.free[thread].max(came);
+            if begin >= time {
+                break;
+            }
+            self.waiting.pop_front();
+            // no two runs take the same time
+            let share = 0.9 + 0.2 * ((self.answered.len() * 7 % 11) as f64 / 10.0);
+            let took = self.run.mul_f64(share);
+            self.free[thread] = begin + took;
+            self.pressure.ran(1, took);
+            self.answered.push((came, begin + took - came));
+        }
+        self.now = time;
+    }
+
+    fn come(&mut self, time: Duration) -> bool {
+        self.pass(time);
+        let oldest = self.waiting.front().map_or(Duration::ZERO, |&came| time - came);
+        match self.pressure.ask(self.start + time, self.waiting.len(), oldest) {
+            Verdict::Take => {
+                self.waiting.push_back(time);
+                return true;
+            }
+            Verdict::Refuse { .. } => {}
+            Verdict::Shed { most, .. } => {
+                while self.pressure.wait_for(self.waiting.len()) > most {
+                    self.waiting.pop_front();
+                    self.shed += 1;
+                }
+            }
+        }
+        self.refused += 1;
+        false
+    }
+
+    /// Requests at `rate` a second, irregular, for `time`.
+    fn load(&mut self, rate: f64, time: Duration) {
+        let (end, mut state) = (self.now + time, 1u64);
+        let mut at = self.now;
+        while at < end {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let uniform = ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+            at += Duration::from_secs_f64(-uniform.ln() / rate);
+            self.come(at);
+        }
+    }
+
+    fn capacity(&self) -> f64 {
+        self.free.len() as f64 / self.run.as_secs_f64()
+    }
+}
+
+fn p99(times: impl Iterator<Item = Duration>) -> Duration {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort();
+    times[times.len() * 99 / 100]
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[test]
+fn four_times_too_many_for_a_minute() {
+    for (threads, run) in [(1, ms(4)), (2, ms(1)), (2, ms(10)), (2, ms(80)), (8, ms(20))] {
+        let mut quiet = Simulation::new(Some(MOST), threads, run);
+        quiet.load(quiet.capacity() / 20.0, ms(60_000));
+        assert_eq!((quiet.refused, quiet.shed), (0, 0));
+        let alone = p99(quiet.answered.iter().map(|(_, took)| *took));
+        let mut crowd = Simulation::new(Some(MOST), threads, run);
+        crowd.load(4.0 * crowd.capacity(), ms(60_000));
+        let all = p99(crowd.answered.iter().map(|(_, took)| *took));
+        assert!(all <= alone * 4, "{threads} threads, {run:?}: {all:?}, {alone:?} alone");
+        let answered = crowd.answered.len() as f64 / (60.0 * crowd.capacity());
+        assert!(answered > 0.95, "{threads} threads, {run:?}: {answered}");
+        // and when it is over, all are served again
+        crowd.load(crowd.capacity() / 2.0, ms(2_500));
+        let refused = crowd.refused;
+        crowd.load(crowd.capacity() / 2.0, ms(2_000));
+        assert_eq!(crowd.refused, refused, "{threads} threads, {run:?}");
+    }
+}
+
+#[test]
+fn clients_that_ask_again_and_again_are_served() {
+    for (clients, threads, run) in [(16, 2, ms(60)), (200, 2, ms(4)), (32, 8, ms(200))] {
+        let mut queue = Simulation::new(Some(MOST), threads, run);
+        let mut due = VecDeque::from(vec![Duration::ZERO; clients]);
+        let mut known = 0;
+        while queue.now < ms(20_000) {
+            while let Some(at) = due.pop_front() {
+                queue.come(at);
+            }
+            // those who were answered ask again at once
+            queue.pass(queue.now + run / 4);
+            let again = queue.answered.len() - known;
+            known += again;
+            due.extend(std::iter::repeat_n(queue.now, again));
+        }
+        assert_eq!((queue.refused, queue.shed), (0, 0), "{clients} clients, {run:?}");
+        assert!(known > clients * 10);
+    }
+}
+
+#[test]
+fn a_burst_is_served_up_to_the_longest_wait() {
+    let mut queue = Simulation::new(Some(MOST), 2, ms(5));
+    for request in 0..1000 {
+        queue.come(Duration::from_micros(request * 50));
+    }
+    assert!((390..=430).contains(&(1000 - queue.refused)), "{} were refused", queue.refused);
+    assert!(queue.shed == 0 && !queue.pressure.is_held());
+    // right after it others are taken
+    let refused = queue.refused;
+    for request in 0..100 {
+        queue.come(ms(200 + request * 20));
+    }
+    assert_eq!(queue.refused, refused);
+    queue.pass(ms(10_000));
+    let longest = queue.answered.iter().map(|(_, took)| *took).max().unwrap();
+    assert!(longest <= MOST + ms(50), "{longest:?}");
+}
+
+#[test]
+fn one_hiccup_says_nothing_and_a_change_is_learnt() {
+    let mut pressure = Pressure::new(Some(MOST), 1);
+    assert_eq!(pressure.wait_for(1000), Duration::ZERO);
+    (0..20).for_each(|_| pressure.ran(1, ms(1)));
+    pressure.ran(1, ms(60_000));
+    assert!(pressure.wait_for(100) < ms(130), "{:?}", pressure.wait_for(100));
+    (0..100).for_each(|_| pressure.ran(1, ms(20)));
+    assert!(pressure.wait_for(100) > ms(1900), "{:?}", pressure.wait_for(100));
+    // rows count, however many are in a run
+    (0..200).for_each(|_| pressure.ran(10, ms(20)));
+    assert!((ms(195)..ms(210)).contains(&pressure.wait_for(100)));
+    pressure.ran(0, ms(0));
+    let now = Instant::now();
+    let refused = pressure.ask(now, usize::MAX, Duration::ZERO);
+    assert!(matches!(refused, Verdict::Refuse { .. }), "{refused:?}");
+    // what has waited for too long tells more than what is foretold
+    assert!(matches!(pressure.ask(now, 1, MOST * 3), Verdict::Refuse { .. }));
+    let mut boundless = Pressure::new(None, 1);
+    boundless.ran(1, ms(1000));
+    assert_eq!(boundless.ask(now, 1_000_000, MOST * 100), Verdict::Take);
+}

@@ -69,7 +69,7 @@ async fn infer(
     check_size(&call.message)?;
     let request: ModelInferRequest = decoded(call)?;
     let (name, version) = (&request.model_name, &request.model_version);
-    let servable = find_for_run(server, name, version, "GRPC", kind)?;
+    let servable = find_for_run(server, name, version, &call.headers, "GRPC", kind)?;
     let ends = Ends { model: name, inputs: servable.inputs(), outputs: servable.outputs() };
     let inputs = inputs_of(&request, &ends)?;
     let chosen = chosen_of(&request, &ends)?;

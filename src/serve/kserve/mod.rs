@@ -17,7 +17,9 @@ use super::json::tensors::shortened;
 use super::metrics::Kind;
 use super::registry::{Registry, Wanted};
 use super::servable::Servable;
+use super::traffic::Chosen;
 use crate::graph::ElementType;
+use http::HeaderMap;
 use std::sync::Arc;
 
 /// The protocol's name of a type.
@@ -60,35 +62,46 @@ fn no_version(version: &str) -> Failure {
 /// The version that answers.
 fn find(registry: &Registry, model: &str, version: &str) -> Answer<Arc<Servable>> {
     let wanted = wanted(version)?;
-    registry.find(model, &wanted).map_err(|failure| {
-        if failure.code == Code::InvalidArgument {
-            return no_version(version);
-        }
-        let (code, what) = registry.read(|models| {
-            let Some(own) = models.get(model) else {
-                return (Code::NotFound, "is not found".to_string());
-            };
-            match wanted {
-                Wanted::Version(n) if own.versions.contains_key(&n) => {
-                    (Code::Unavailable, format!("version {n} is not at ready state"))
-                }
-                Wanted::Version(n) => (Code::NotFound, format!("version {n} is not found")),
-                _ => (Code::NotFound, "has no available versions".into()),
-            }
-        });
-        let model = shortened(model.as_bytes());
-        Failure::new(code, format!("Request for unknown model: '{model}' {what}"))
-    })
+    let found = registry.find(model, &wanted);
+    found.map_err(|failure| unknown(registry, model, version, &wanted, failure))
 }
 
-/// As [`find`], and tells `kind` of it.
+/// The protocol's text for a version that is not there.
+fn unknown(
+    registry: &Registry,
+    model: &str,
+    version: &str,
+    wanted: &Wanted,
+    failure: Failure,
+) -> Failure {
+    if failure.code == Code::InvalidArgument {
+        return no_version(version);
+    }
+    let (code, what) = registry.read(|models| {
+        let Some(own) = models.get(model) else {
+            return (Code::NotFound, "is not found".to_string());
+        };
+        match wanted {
+            Wanted::Version(n) if own.versions.contains_key(n) => {
+                (Code::Unavailable, format!("version {n} is not at ready state"))
+            }
+            Wanted::Version(n) => (Code::NotFound, format!("version {n} is not found")),
+            _ => (Code::NotFound, "has no available versions".into()),
+        }
+    });
+    let model = shortened(model.as_bytes());
+    Failure::new(code, format!("Request for unknown model: '{model}' {what}"))
+}
+
+/// As [`find`], and tells `kind` of it; a request that names no version takes part in the traffic's split.
 fn find_for_run(
     server: &Server,
     model: &str,
     version: &str,
+    headers: &HeaderMap,
     entrypoint: &'static str,
     kind: &mut Option<Kind>,
-) -> Answer<Arc<Servable>> {
+) -> Answer<Chosen> {
     let known = server.registry.read(|models| models.contains_key(model));
     let own = Kind {
         model: if known { model.into() } else { String::new() },
@@ -97,7 +110,10 @@ fn find_for_run(
         entrypoint,
     };
     *kind = Some(own.clone());
-    let servable = find(&server.registry, model, version)?;
-    *kind = Some(Kind { version: Some(servable.version), ..own });
-    Ok(servable)
+    let wanted = wanted(version)?;
+    let chosen = server.traffic.choose(model, &wanted, headers);
+    let chosen =
+        chosen.map_err(|failure| unknown(&server.registry, model, version, &wanted, failure))?;
+    *kind = Some(Kind { version: Some(chosen.version), ..own });
+    Ok(chosen)
 }

@@ -83,7 +83,9 @@ async fn infer(
     request: Request,
     kind: &mut Option<Kind>,
 ) -> Answer<Response> {
-    let servable = find_for_run(server, &of.model, &of.version, "REST", kind)?;
+    let headers = &request.headers;
+    let chosen = find_for_run(server, &of.model, &of.version, headers, "REST", kind)?;
+    let servable = chosen.servable().clone();
     let body = unpacked(request.body, request.gzip_body, server.options.limits.body).await?;
     let head = head_length(&request.headers, body.len())?;
     let large = body.len() > LARGE;
@@ -99,7 +101,7 @@ async fn infer(
     let time = server.options.timeout;
     let deadline = request.came + asked.timeout.map_or(time, |own| own.min(time));
     let inputs = std::mem::take(&mut asked.inputs);
-    let outputs = servable.answer(inputs, deadline).await?;
+    let outputs = chosen.answer(inputs, deadline).await?;
     let large = outputs.iter().map(Tensor::len).sum::<usize>() > LARGE / 8;
     let write = move || {
         let told = asked.told(&of.model, servable.version);

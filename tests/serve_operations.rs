@@ -3,7 +3,6 @@
 
 mod serving;
 #[path = "serving/models.rs"]
-#[allow(dead_code)]
 mod models;
 
 use models::{base_of, half_plus, put};

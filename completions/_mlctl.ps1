@@ -267,9 +267,9 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             break
         }
         'mlctl;serve' {
-            [CompletionResult]::new('--host', '--host', [CompletionResultType]::ParameterName, 'Address to listen on; 0.0.0.0 is every one')
+            [CompletionResult]::new('--host', '--host', [CompletionResultType]::ParameterName, 'Address to listen on; 0.0.0.0 is every one [default: 127.0.0.1]')
             [CompletionResult]::new('--port', '--port', [CompletionResultType]::ParameterName, 'Port of the gRPC API; 0 takes a free one')
-            [CompletionResult]::new('--rest_api_port', '--rest_api_port', [CompletionResultType]::ParameterName, 'Port of the REST API; 0 takes a free one')
+            [CompletionResult]::new('--rest_api_port', '--rest_api_port', [CompletionResultType]::ParameterName, 'Port of the REST API; 0 takes a free one [default: 8501]')
             [CompletionResult]::new('--model_name', '--model_name', [CompletionResultType]::ParameterName, 'Name of the model in URLs [default: the folder''s name, or ''default'' with --model_base_path]')
             [CompletionResult]::new('--model_base_path', '--model_base_path', [CompletionResultType]::ParameterName, 'The same as MODEL_DIR')
             [CompletionResult]::new('--model_config_file', '--model_config_file', [CompletionResultType]::ParameterName, 'Several models, with policies and labels: model_config_list { config { … } }')
@@ -290,7 +290,10 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             [CompletionResult]::new('--max-body', '--max-body', [CompletionResultType]::ParameterName, 'Size of a request, also unpacked; a larger one gets 413')
             [CompletionResult]::new('--max-connections', '--max-connections', [CompletionResultType]::ParameterName, 'Connections at the same time')
             [CompletionResult]::new('--grace', '--grace', [CompletionResultType]::ParameterName, 'Time to answer what runs when the server is to end')
+            [CompletionResult]::new('--api_key_file', '--api_key_file', [CompletionResultType]::ParameterName, 'Answer only who has a key of FILE')
+            [CompletionResult]::new('--cors_allow_origin', '--cors_allow_origin', [CompletionResultType]::ParameterName, 'Let pages of ORIGIN (https://example.org) ask from a browser; repeat for others, * is any')
             [CompletionResult]::new('--threads', '--threads', [CompletionResultType]::ParameterName, 'Threads to use [default: all cores]')
+            [CompletionResult]::new('--health_check', '--health_check', [CompletionResultType]::ParameterName, 'Ask the server that runs here whether it is ready, and end: 0 where it is, 1 where not')
             [CompletionResult]::new('--access-log', '--access-log', [CompletionResultType]::ParameterName, 'Print a line of JSON on stderr for each request')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON document on stdout, nothing else')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print results and errors only')

@@ -254,9 +254,9 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --version 'Print version'
         }
         &'mlctl;serve'= {
-            cand --host 'Address to listen on; 0.0.0.0 is every one'
+            cand --host 'Address to listen on; 0.0.0.0 is every one [default: 127.0.0.1]'
             cand --port 'Port of the gRPC API; 0 takes a free one'
-            cand --rest_api_port 'Port of the REST API; 0 takes a free one'
+            cand --rest_api_port 'Port of the REST API; 0 takes a free one [default: 8501]'
             cand --model_name 'Name of the model in URLs [default: the folder''s name, or ''default'' with --model_base_path]'
             cand --model_base_path 'The same as MODEL_DIR'
             cand --model_config_file 'Several models, with policies and labels: model_config_list { config { … } }'
@@ -277,7 +277,10 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --max-body 'Size of a request, also unpacked; a larger one gets 413'
             cand --max-connections 'Connections at the same time'
             cand --grace 'Time to answer what runs when the server is to end'
+            cand --api_key_file 'Answer only who has a key of FILE'
+            cand --cors_allow_origin 'Let pages of ORIGIN (https://example.org) ask from a browser; repeat for others, * is any'
             cand --threads 'Threads to use [default: all cores]'
+            cand --health_check 'Ask the server that runs here whether it is ready, and end: 0 where it is, 1 where not'
             cand --access-log 'Print a line of JSON on stderr for each request'
             cand --json 'Print one JSON document on stdout, nothing else'
             cand -q 'Print results and errors only'

@@ -208,9 +208,9 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -s q -l quiet -d 'Pri
 complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -s v -l verbose -d 'Tell more'
 complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -s h -l help -d 'Print help'
 complete -c mlctl -n "__fish_mlctl_using_subcommand bench" -s V -l version -d 'Print version'
-complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l host -d 'Address to listen on; 0.0.0.0 is every one' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l host -d 'Address to listen on; 0.0.0.0 is every one [default: 127.0.0.1]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l port -d 'Port of the gRPC API; 0 takes a free one' -r
-complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_port -d 'Port of the REST API; 0 takes a free one' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_port -d 'Port of the REST API; 0 takes a free one [default: 8501]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_name -d 'Name of the model in URLs [default: the folder\'s name, or \'default\' with --model_base_path]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_base_path -d 'The same as MODEL_DIR' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_config_file -d 'Several models, with policies and labels: model_config_list { config { … } }' -r -F
@@ -233,7 +233,10 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max_queue_delay_ms
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-body -d 'Size of a request, also unpacked; a larger one gets 413' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-connections -d 'Connections at the same time' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l grace -d 'Time to answer what runs when the server is to end' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l api_key_file -d 'Answer only who has a key of FILE' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l cors_allow_origin -d 'Let pages of ORIGIN (https://example.org) ask from a browser; repeat for others, * is any' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l threads -d 'Threads to use [default: all cores]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l health_check -d 'Ask the server that runs here whether it is ready, and end: 0 where it is, 1 where not'
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l access-log -d 'Print a line of JSON on stderr for each request'
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l json -d 'Print one JSON document on stdout, nothing else'
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -s q -l quiet -d 'Print results and errors only'

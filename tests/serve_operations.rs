@@ -3,7 +3,6 @@
 
 mod serving;
 #[path = "serving/models.rs"]
-#[allow(dead_code)]
 mod models;
 
 use models::{base_of, half_plus, put};
@@ -402,6 +401,13 @@ fn containers_are_told_by_their_environment() {
     let answer = server.post("/v1/models/digits:predict", GOOD);
     assert_eq!(answer.text(), r#"{"predictions": [2.5]}"#);
     assert_eq!(server.post("/predict", GOOD).status, 404);
+
+    let grpc = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ];
+    let server = Server::start_in(&[base.to_str().unwrap(), "--rest_api_port=0"], &grpc);
+    assert!(server.log().contains("traces are off: OTEL_EXPORTER_OTLP_PROTOCOL is grpc"));
 
     let vertex = [
         ("AIP_HTTP_PORT", "0"),

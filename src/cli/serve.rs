@@ -240,7 +240,7 @@ impl ServeArgs {
         }
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let period = |seconds: f64| (seconds > 0.0).then(|| Duration::from_secs_f64(seconds));
-        let options = ServeOptions {
+        let mut options = ServeOptions {
             source: self.source(&environment)?,
             host: host.into(),
             grpc_port: self.grpc_port,
@@ -275,7 +275,7 @@ impl ServeArgs {
             predict_path: environment.predict_path.clone(),
             api_key_file: self.api_key_file.clone(),
             cors: Cors::new(&self.cors).context("--cors_allow_origin")?,
-            traces: TraceOptions::read(|name| std::env::var(name).ok())?,
+            traces: None,
             grace: Duration::from_secs_f64(self.grace),
         };
         let quiet = global.quiet;
@@ -287,6 +287,11 @@ impl ServeArgs {
                 own.say(line);
             }
         };
+        // what a whole cluster is told must not keep a server from starting
+        match TraceOptions::read(|name| std::env::var(name).ok()) {
+            Ok(traces) => options.traces = traces,
+            Err(error) => journal(&format!("traces are off: {error:#}")),
+        }
         let served = serve(options, Arc::new(journal)).context("serving");
         log.end();
         served?;

@@ -1,4 +1,5 @@
 //! Models whose answers are known by hand, as `.tflite` files in numbered folders.
+#![allow(dead_code)]
 
 use mlctl::graph::*;
 use mlctl::write::{Description, write_tflite};

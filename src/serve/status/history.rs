@@ -15,7 +15,7 @@ pub const KEPT: usize = 150;
 pub struct Sample {
     /// Requests a second, well answered or not.
     pub rate: f64,
-    /// The share of them that were not answered.
+    /// The share of them that failed, by whosever fault.
     pub failed: f64,
     /// Milliseconds of those that were answered; absent where none was.
     pub p50: Option<f64>,

@@ -105,7 +105,7 @@ fn write_tiles(out: &mut String, server: &Server, history: &History) {
     tile(out, "Latency", &times, lines(&[("slow", &slow), ("median", &median)], "p50 and p99"));
     let failed: Vec<Option<f64>> = all.iter().map(|s| Some(s.failed)).collect();
     let share = format!("{:.1} %", 100.0 * last.failed);
-    tile(out, "Not answered", &share, lines(&[("bad", &failed)], "Share of requests not answered"));
+    tile(out, "Errors", &share, lines(&[("bad", &failed)], "Share of requests that failed"));
     tile(out, "Waiting", &waiting.to_string(), String::new());
     let held: Vec<Option<f64>> = history.memory().into_iter().map(Some).collect();
     tile(out, "Memory", &memory, lines(&[("area", &held)], "Memory"));

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -218,12 +219,56 @@ def check_grpc(report, mlctl, folder):
         report.check(f"gRPC, {name}", lambda: found, expectations.get(name, at_most(1e-5)))
 
 
+RECORDS = """
+import sys
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import classification_pb2, inference_pb2, predict_pb2, prediction_log_pb2
+
+predict = predict_pb2.PredictRequest()
+predict.inputs["input"].CopyFrom(tf.make_tensor_proto(np.zeros((2, 28, 28, 1), np.float32)))
+feature = tf.train.Feature(float_list=tf.train.FloatList(value=[0.5] * 784))
+example = tf.train.Example(features=tf.train.Features(feature={"input": feature}))
+classify, multi = classification_pb2.ClassificationRequest(), inference_pb2.MultiInferenceRequest()
+classify.input.example_list.examples.append(example)
+multi.input.example_list.examples.append(example)
+multi.tasks.add(method_name="tensorflow/serving/classify")
+logs = [
+    prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=predict)),
+    prediction_log_pb2.PredictionLog(classify_log=prediction_log_pb2.ClassifyLog(request=classify)),
+    prediction_log_pb2.PredictionLog(multi_inference_log=prediction_log_pb2.MultiInferenceLog(request=multi)),
+]
+with tf.io.TFRecordWriter(sys.argv[1]) as writer:
+    [writer.write(log.SerializeToString()) for log in logs]
+"""
+
+
+def check_warm_up(report, mlctl, folder):
+    """Requests that TensorFlow's writer recorded run before the first."""
+    try:
+        python, api = serving_api()
+    except tensorflow_peer.NoTensorflow as error:
+        print(f"not checked: records that TensorFlow wrote: {error}")
+        return
+    base = folder / "warm"
+    shutil.copytree(folder / "my_mnist_model" / "0001", base / "1")
+    (base / "1" / "assets.extra").mkdir()
+    records = base / "1" / "assets.extra" / "tf_serving_warmup_requests"
+    environment = os.environ | {"PYTHONPATH": str(api), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run([python, "-c", RECORDS, records], check=True, capture_output=True, env=environment, timeout=300)
+    with Server(mlctl, "--model_name=warm", f"--model_base_path={base}") as server:
+        metrics = urllib.request.urlopen(server.url + "/monitoring/prometheus/metrics").read().decode()
+    found = re.search(r'mlctl_batch_rows_sum{model="warm",version="1"} (\d+)', metrics)
+    report.check("warm-up: rows of the recorded requests", lambda: int(found[1]), equal(4))
+
+
 def main():
     mlctl, report = Path(sys.argv[1]).resolve(), Report("serve")
     with tempfile.TemporaryDirectory() as folder:
         check_nets(report, mlctl, Path(folder))
         check_trained(report, mlctl, Path(folder))
         check_grpc(report, mlctl, Path(folder))
+        check_warm_up(report, mlctl, Path(folder))
     return report.finish()
 
 

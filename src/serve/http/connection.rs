@@ -229,7 +229,7 @@ mod tests {
             (name, HeaderValue::from_str(value).unwrap())
         });
         let mut map = HeaderMap::new();
-        own.for_each(|(name, value)| drop(map.append(name, value)));
+        map.extend(own);
         check_head(Version::HTTP_11, &map)
     }
 

@@ -694,7 +694,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__serve)
-            opts="-q -v -h -V --host --port --rest_api_port --model_name --model_base_path --model_config_file --model_config_file_poll_wait_seconds --file_system_poll_wait_seconds --traffic --shadow --traffic_config_file --traffic_sticky_header --allow_version_labels_for_unavailable_models --enable_batching --batching_parameters_file --monitoring_config_file --rest_api_timeout_in_ms --rest_api_num_threads --max-queue --max_queue_delay_ms --max-body --max-connections --grace --access-log --json --quiet --verbose --threads --help --version"
+            opts="-q -v -h -V --host --port --rest_api_port --model_name --model_base_path --model_config_file --model_config_file_poll_wait_seconds --file_system_poll_wait_seconds --traffic --shadow --traffic_config_file --traffic_sticky_header --allow_version_labels_for_unavailable_models --enable_batching --batching_parameters_file --monitoring_config_file --ssl_config_file --tls-cert --tls-key --tls-client-ca --rest_api_timeout_in_ms --rest_api_num_threads --max-queue --max_queue_delay_ms --max-body --max-connections --grace --api_key_file --cors_allow_origin --health_check --access-log --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -764,6 +764,22 @@ _mlctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --ssl_config_file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-client-ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --rest_api_timeout_in_ms)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -789,6 +805,14 @@ _mlctl() {
                     return 0
                     ;;
                 --grace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --api_key_file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cors_allow_origin)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

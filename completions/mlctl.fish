@@ -226,6 +226,10 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l enable_batching -d
 false\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l batching_parameters_file -d 'max_batch_size, batch_timeout_micros, max_enqueued_batches, num_batch_threads, allowed_batch_sizes' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l monitoring_config_file -d 'prometheus_config { enable path }' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l ssl_config_file -d 'TLS on the gRPC port: server_key, server_cert, custom_ca (PEM text), client_verify' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l tls-cert -d 'TLS on both ports: the server\'s certificate and those above it, in PEM; SIGHUP reads it again' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l tls-key -d 'Its private key, in PEM' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l tls-client-ca -d 'Takes clients alone whose certificate one of these signed (mutual TLS)' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_timeout_in_ms -d 'Time for a request' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_num_threads -d 'Threads that speak with clients [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-queue -d 'Requests of one version that may wait without --enable_batching; more get 429' -r

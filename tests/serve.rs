@@ -192,13 +192,25 @@ fn connections_are_kept_and_requests_may_come_in_any_pieces() {
     assert!(client.response().is_none());
     for refused in [
         "nonsense\r\n\r\n",
-        "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\n\r\n",
     ] {
         let mut client = server.connect();
         client.send(refused.as_bytes());
         assert_eq!(client.response().unwrap().status, 400);
         assert!(client.response().is_none());
     }
+    // the chunks count, and what stands behind them is not taken for a request (RFC 9112, section 6.3)
+    let mut client = server.connect();
+    client.send(
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+          GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n",
+    );
+    let response = client.response().unwrap();
+    assert_eq!((response.status, response.header("connection")), (200, Some("close")));
+    assert!(client.response().is_none());
     let mut client = server.connect();
     client.send(
         format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(100_000))

@@ -228,7 +228,7 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let own = server.clone();
     // boxed: it is large, and is moved from hand to hand
     let answer = move |call| Box::pin(grpc::answer(own.clone(), call));
-    let services = grpc::services(&server)?;
+    let services = grpc::services(&server, &stopped)?;
     tokio::spawn(grpc::transport::listen(port(grpc_port, &grpc_tls), services, answer));
     let own = server.clone();
     let answer = move |request, client: SocketAddr| rest::answer(own.clone(), request, client);

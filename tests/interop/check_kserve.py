@@ -8,6 +8,7 @@ cannot be made.
 
 import asyncio
 import os
+import queue
 import re
 import signal
 import subprocess
@@ -258,6 +259,18 @@ def check_errors(report, what, module, client, codes):
         report.check(f"{what}: {name}", lambda: refusal(call), equal(expected))
 
 
+def ask_in_a_stream(module, client, inputs):
+    """Twenty answers and a failure, as the stream brought them: (answer, error) each."""
+    answers = queue.Queue()
+    client.start_stream(callback=lambda result, error: answers.put((result, error)))
+    for i in range(20):
+        client.async_stream_infer("kinds", tensors(module, inputs), request_id=str(i))
+    client.async_stream_infer("none", tensors(module, inputs))
+    found = [answers.get(timeout=30) for _ in range(21)]
+    client.stop_stream()
+    return found
+
+
 async def ask_at_once(module, address, inputs, expected):
     async with module.InferenceServerClient(address) as client:
         names = list(expected)
@@ -314,6 +327,10 @@ def main():
                 check_client(report, "gRPC, two rows at a time", grpc, client, "pairs", pairs, pairs_expected, GRPC_WAYS)
                 check_pages(report, "gRPC", client, as_dict, ("StatusCode.NOT_FOUND", "StatusCode.UNAVAILABLE"))
                 check_errors(report, "gRPC", grpc, client, ("StatusCode.NOT_FOUND", "StatusCode.INVALID_ARGUMENT"))
+                streamed = ask_in_a_stream(grpc, client, kinds)
+                report.check("gRPC stream", lambda: max(difference(found, kinds_expected) for found, _ in streamed[:20]), at_most(1e-5))
+                report.check("gRPC stream: in order", lambda: [found.get_response().id for found, _ in streamed[:20]], equal([str(i) for i in range(20)]))
+                report.check("gRPC stream: a failure", lambda: str(streamed[20][1]), equal("Request for unknown model: 'none' is not found"))
                 late = lambda: refusal(lambda: client.infer("digits", tensors(grpc, digits), client_timeout=1e-4))  # noqa: E731
                 report.check("gRPC: no time", lambda: late().split(":")[0], equal("StatusCode.DEADLINE_EXCEEDED"))
             for what, module, address in (("HTTP", http.aio, server.http), ("gRPC", grpc.aio, server.grpc)):

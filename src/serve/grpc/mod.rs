@@ -3,6 +3,7 @@
 mod health;
 mod messages;
 mod reflection;
+mod stream;
 mod tensors;
 pub mod transport;
 pub mod warmup;
@@ -28,6 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use transport::{Call, Services, boxed};
 
 const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
@@ -37,9 +39,18 @@ const MODEL: &str = "/tensorflow.serving.ModelService/";
 const MOST_SMALL: usize = 16 << 20;
 
 /// What is answered besides calls of one message.
-pub fn services(server: &Arc<Server>) -> Result<Services> {
+pub fn services(server: &Arc<Server>, stop: &watch::Receiver<bool>) -> Result<Services> {
     let health = ("/grpc.health.v1.Health/", boxed(health::service(server)));
-    Ok([health].into_iter().chain(reflection::services()?).collect())
+    let own = server.clone();
+    let stream = stream::service(stream::Each {
+        path: kserve::grpc::INFER,
+        most: server.options.limits.body,
+        stop: stop.clone(),
+        answer: move |call| answer(own.clone(), call),
+        wrap: kserve::grpc::streamed,
+    });
+    let stream = (kserve::grpc::STREAM, stream);
+    Ok([health, stream].into_iter().chain(reflection::services()?).collect())
 }
 
 /// Answers one call.

@@ -226,7 +226,7 @@ where
 
 /// Messages as they are.
 #[derive(Clone, Copy)]
-struct Bytewise;
+pub struct Bytewise;
 
 impl Codec for Bytewise {
     type Encode = Vec<u8>;

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue,
-    TRANSFER_ENCODING,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -191,9 +190,6 @@ fn check_head(version: Version, headers: &HeaderMap) -> Result<(bool, bool), Ref
         return Err(Refusal::Malformed("HTTP/1.1 needs one Host"));
     }
     let chunked = headers.get(TRANSFER_ENCODING);
-    if count(CONTENT_LENGTH) > 1 || (chunked.is_some() && count(CONTENT_LENGTH) > 0) {
-        return Err(Refusal::Malformed("the length of the body is given twice"));
-    }
     if chunked.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err(Refusal::Unsupported("Transfer-Encoding other than chunked"));
     }
@@ -245,13 +241,11 @@ mod tests {
 
     #[test]
     fn what_is_ambiguous_is_refused() {
-        let (host, length) = (("host", "x"), ("content-length", "1"));
+        let host = ("host", "x");
         let malformed =
             |headers: &[_]| assert!(matches!(check(headers), Err(Refusal::Malformed(_))));
         malformed(&[]);
         malformed(&[host, host]);
-        malformed(&[host, length, length]);
-        malformed(&[host, length, ("transfer-encoding", "chunked")]);
         let unsupported =
             |headers: &[_]| assert!(matches!(check(headers), Err(Refusal::Unsupported(_))));
         unsupported(&[host, ("transfer-encoding", "gzip, chunked")]);

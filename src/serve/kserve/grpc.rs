@@ -19,6 +19,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub const SERVICE: &str = "/inference.GRPCInferenceService/";
+pub const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+/// Any number of requests, each answered as by [`INFER`].
+pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+
+/// What a stream has for an answer.
+pub fn streamed(answered: Answer<Vec<u8>>) -> Vec<u8> {
+    let response = match answered {
+        Ok(response) => ModelStreamInferResponse {
+            error_message: String::new(),
+            response: Some(response.into()),
+        },
+        Err(failure) => ModelStreamInferResponse { error_message: failure.message, response: None },
+    };
+    response.encode_to_vec()
+}
 
 /// Answers a call of `method`.
 pub async fn answer(

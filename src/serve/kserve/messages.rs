@@ -265,6 +265,15 @@ pub struct InferTensorContents {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+pub struct ModelStreamInferResponse {
+    #[prost(string, tag = "1")]
+    pub error_message: String,
+    /// A `ModelInferResponse`, encoded.
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub response: Option<Bytes>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct ModelInferResponse {
     #[prost(string, tag = "1")]
     pub model_name: String,

@@ -4,6 +4,7 @@ health protocol, each through the field's own clients.
     "$(tests/peers/venv.sh)" tests/interop/check_transport.py target/release/mlctl
 """
 
+import http.client
 import json
 import os
 import re
@@ -151,7 +152,7 @@ def check_tls(report, mlctl, folder, base):
         def in_the_clear():
             try:
                 return urllib.request.urlopen(f"http://{server.rest}/readyz", timeout=10).status
-            except OSError:
+            except (OSError, http.client.HTTPException):
                 return "refused"
 
         report.check("TLS: REST in the clear", in_the_clear, equal("refused"))

@@ -66,7 +66,7 @@ async function use(page, complaints) {
   }
   await page.context().setHTTPCredentials({ username: 'anyone', password: job.guarded.key });
   await page.goto(job.guarded.url);
-  await page.waitForFunction((before) => document.getElementById('up').textContent !== before, await text('up'), { timeout: 10000 });
+  await page.waitForResponse((response) => response.url().endsWith('/ui/overview') && response.ok(), { timeout: 10000 });
   found.guarded = await text('state');
   found.complaints = [...complaints];
   for (const url of job.asking) {

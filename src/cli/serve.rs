@@ -235,7 +235,7 @@ impl ServeArgs {
         let host = self.host.as_deref().or(environment.host).unwrap_or("127.0.0.1");
         let rest_port = self.rest_port.or(environment.rest_port).unwrap_or(8501);
         if self.health_check {
-            probe(host, rest_port)?;
+            probe(host, rest_port, self.tls_cert.is_some())?;
             return Ok(0);
         }
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);

@@ -1,15 +1,21 @@
 //! Asks a server whether it is ready, as a container's health check does: slim images have no curl.
 
+use super::http::tls::unverified_client;
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// Asks `http://host:port/readyz`; an address that stands for all of a machine's is asked at this machine.
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
+
+/// Asks `http://host:port/readyz`; an address that stands for all of a machine's is asked at this machine. With `tls`,
+/// whatever certificate it shows: the machine asks itself.
 ///
 /// # Errors
 /// Nobody listens there, or the server is not ready: in its words.
-pub fn probe(host: &str, port: u16) -> Result<()> {
+pub fn probe(host: &str, port: u16, tls: bool) -> Result<()> {
     const TIME: Duration = Duration::from_secs(3);
     const MOST: u64 = 4096;
     let host = match host.parse::<IpAddr>() {
@@ -19,9 +25,13 @@ pub fn probe(host: &str, port: u16) -> Result<()> {
     };
     let at = || format!("{host}:{port} does not answer");
     let address = (host, port).to_socket_addrs().with_context(at)?.next().with_context(at)?;
-    let mut stream = TcpStream::connect_timeout(&address, TIME).with_context(at)?;
+    let stream = TcpStream::connect_timeout(&address, TIME).with_context(at)?;
     stream.set_read_timeout(Some(TIME))?;
     stream.set_write_timeout(Some(TIME))?;
+    let mut stream: Box<dyn Stream> = match tls {
+        true => Box::new(unverified_client(stream)?),
+        false => Box::new(stream),
+    };
     stream
         .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .with_context(at)?;

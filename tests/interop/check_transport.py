@@ -145,6 +145,9 @@ def check_tls(report, mlctl, folder, base):
         report.check("TLS: the log says https", lambda: server.scheme, equal("https"))
         report.check("TLS: REST", lambda: statuses(server.rest, trusting(ca)), equal(200))
         report.check("TLS: REST, another authority", lambda: statuses(server.rest, trusting(other)), equal("refused: SSLCertVerificationError"))
+        probe = [mlctl, "serve", "--health_check", f"--rest_api_port={server.rest.split(':')[1]}"]
+        asked = lambda *more: subprocess.run([*probe, *more], capture_output=True, timeout=20).returncode  # noqa: E731
+        report.check("TLS: --health_check", lambda: [asked(*own), asked()], equal([0, 1]))
         report.check("TLS: gRPC", lambda: health(channel_of(server.grpc, ca)), equal("SERVING"))
         report.check("TLS: gRPC, another authority", lambda: health(channel_of(server.grpc, other)), equal("UNAVAILABLE"))
         report.check("TLS: gRPC in the clear", lambda: health(grpc.insecure_channel(server.grpc)), equal("UNAVAILABLE"))

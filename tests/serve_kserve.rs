@@ -466,7 +466,12 @@ fn grpc_by_the_public_field_numbers() {
         ("ModelInfer", input(&field(5, field(6, &values[..4]))), None),
         ("ModelInfer", [0x2a, 0].repeat(5000), None),
         ("ModelInfer", vec![0xff; 7], None),
-        ("ModelStreamInfer", raw.clone(), None),
+        ("ModelStreamInfer", raw.clone(), Some(field(2, expected.concat()))),
+        (
+            "ModelStreamInfer",
+            of("none", ""),
+            Some(field(1, "Request for unknown model: 'none' is not found")),
+        ),
     ] {
         assert_eq!(call(&server, method, &request), expected, "{method}");
     }
@@ -479,7 +484,7 @@ fn grpc_by_the_public_field_numbers() {
     assert_eq!(metadata, told.concat());
     let metrics = server.get("/monitoring/prometheus/metrics").text();
     let line =
-        r#"mlctl_requests_total{model="m",version="1",api="infer",entrypoint="GRPC",code="OK"} 2"#;
+        r#"mlctl_requests_total{model="m",version="1",api="infer",entrypoint="GRPC",code="OK"} 3"#;
     assert!(metrics.lines().any(|l| l == line), "{metrics}");
     let logged = server.log();
     let entry = logged.lines().find(|l| l.contains("ModelInfer")).expect("a line of the log");

@@ -11,7 +11,8 @@ use crate::serve::config::{
 };
 use crate::serve::traffic::rules::{ShadowShare, Shares, TrafficSource};
 use crate::serve::{
-    Cors, Limits, Pem, ServeOptions, TlsOptions, TraceOptions, TrafficOptions, probe, serve,
+    Cors, Limits, LongestWait, Pem, ServeOptions, TlsOptions, TraceOptions, TrafficOptions, probe,
+    serve,
 };
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -165,10 +166,10 @@ pub struct ServeArgs {
           help = "Requests of one version that may wait without --enable_batching; more get 429")]
     max_queue: u32,
     #[arg(long = "max_queue_delay_ms", alias = "max-queue-delay-ms", value_name = "MS",
-          default_value_t = 1000, value_parser = clap::value_parser!(u64).range(0..=86_400_000),
+          value_parser = clap::value_parser!(u64).range(0..=86_400_000),
           help = "Time that requests may wait for their run: one that would wait longer gets 429, and where that goes \
-                  on the queue is held to two runs; 0 is any time")]
-    max_queue_delay: u64,
+                  on the queue is held to two runs; 0 is any time [default: 1000, or eight runs where they take longer]")]
+    max_queue_delay: Option<u64>,
     #[arg(long, alias = "max_body", value_name = "BYTES", default_value_t = 128 << 20,
           value_parser = clap::value_parser!(u64).range(1024..=(4 << 30)),
           help = "Size of a request, also unpacked; a larger one gets 413")]
@@ -252,8 +253,11 @@ impl ServeArgs {
             labels_of_unavailable: self.labels_of_unavailable,
             batching: if self.enable_batching { Some(self.batching()?) } else { None },
             most_waiting: self.max_queue as usize,
-            longest_wait: (self.max_queue_delay > 0)
-                .then(|| Duration::from_millis(self.max_queue_delay)),
+            longest_wait: match self.max_queue_delay {
+                None => Some(LongestWait { time: Duration::from_secs(1), runs: 8 }),
+                Some(0) => None,
+                Some(time) => Some(Duration::from_millis(time).into()),
+            },
             timeout: Duration::from_millis(self.timeout_ms),
             traffic: self.traffic(),
             metrics_path: match &self.monitoring_file {

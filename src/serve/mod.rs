@@ -41,6 +41,7 @@ pub use http::tls::{Pem, TlsOptions};
 use keys::Keys;
 use lifecycle::{Lifecycle, LifecycleOptions};
 use metrics::Metrics;
+pub use overload::LongestWait;
 pub use probe::probe;
 use queue::QueueOptions;
 use registry::Registry;
@@ -89,7 +90,7 @@ pub struct ServeOptions {
     /// Requests of one version that may wait.
     pub most_waiting: usize,
     /// How long a request may wait before its run, as far as it can be foretold.
-    pub longest_wait: Option<Duration>,
+    pub longest_wait: Option<LongestWait>,
     /// For a request, from its last byte to its answer.
     pub timeout: Duration,
     /// Which version answers a request that names none.

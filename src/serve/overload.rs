@@ -24,6 +24,20 @@ const WEIGHT: f64 = 1.0 / 16.0;
 /// A run counts as at most so many times what was known: one hiccup says nothing.
 const MOST_SURPRISE: f64 = 4.0;
 
+/// How long requests may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongestWait {
+    pub time: Duration,
+    /// For so many runs, where they take longer than `time`: of a slow model that is hardly a queue.
+    pub runs: u32,
+}
+
+impl From<Duration> for LongestWait {
+    fn from(time: Duration) -> LongestWait {
+        LongestWait { time, runs: 0 }
+    }
+}
+
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -44,7 +58,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Pressure {
     /// The longest wait; any where absent.
-    most: Option<Duration>,
+    most: Option<LongestWait>,
     threads: f64,
     /// Seconds and rows of the runs so far, the latest counting most.
     seconds: f64,
@@ -64,7 +78,7 @@ struct Held {
 }
 
 impl Pressure {
-    pub fn new(most: Option<Duration>, threads: usize) -> Pressure {
+    pub fn new(most: Option<LongestWait>, threads: usize) -> Pressure {
         Pressure {
             most,
             threads: threads.max(1) as f64,
@@ -104,6 +118,7 @@ impl Pressure {
     pub fn ask(&mut self, now: Instant, waiting: usize, oldest: Duration) -> Verdict {
         let Some(longest) = self.most else { return Verdict::Take };
         let run = self.run();
+        let longest = longest.time.max(run.saturating_mul(longest.runs));
         let interval = INTERVAL.max(run);
         self.let_go(now, WINDOW.max(run * 10));
         let most = match &mut self.held {

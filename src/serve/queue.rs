@@ -6,7 +6,7 @@ mod handoff;
 use super::config::Batching;
 use super::failure::{Answer, Code, Failure};
 use super::metrics::QueueMetrics;
-use super::overload::{Pressure, Verdict};
+use super::overload::{LongestWait, Pressure, Verdict};
 use super::servable::Rows;
 use super::trace::{self, Marks};
 use crate::runtime::{Plan, Session, Tensor};
@@ -28,7 +28,7 @@ pub struct QueueOptions {
     /// Requests that may wait where there are no batches.
     pub most_waiting: usize,
     /// How long a request may wait, as far as it can be foretold; any time where absent.
-    pub longest_wait: Option<Duration>,
+    pub longest_wait: Option<LongestWait>,
     pub batching: Option<Batching>,
 }
 

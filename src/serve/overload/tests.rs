@@ -23,7 +23,7 @@ struct Simulation {
 
 impl Simulation {
     fn new(most: Option<Duration>, threads: usize, run: Duration) -> Simulation {
-        let mut pressure = Pressure::new(most, threads);
+        let mut pressure = Pressure::new(most.map(Into::into), threads);
         (0..4).for_each(|_| pressure.ran(1, run));
         Simulation {
             start: Instant::now(),
@@ -167,7 +167,7 @@ fn a_burst_is_served_up_to_the_longest_wait() {
 
 #[test]
 fn one_hiccup_says_nothing_and_a_change_is_learnt() {
-    let mut pressure = Pressure::new(Some(MOST), 1);
+    let mut pressure = Pressure::new(Some(MOST.into()), 1);
     assert_eq!(pressure.wait_for(1000), Duration::ZERO);
     (0..20).for_each(|_| pressure.ran(1, ms(1)));
     pressure.ran(1, ms(60_000));
@@ -186,4 +186,23 @@ fn one_hiccup_says_nothing_and_a_change_is_learnt() {
     let mut boundless = Pressure::new(None, 1);
     boundless.ran(1, ms(1000));
     assert_eq!(boundless.ask(now, 1_000_000, MOST * 100), Verdict::Take);
+}
+
+#[test]
+fn eight_runs_of_a_slow_model_may_wait() {
+    let longest = LongestWait { time: Duration::from_secs(1), runs: 8 };
+    let mut pressure = Pressure::new(Some(longest), 1);
+    let second = Duration::from_secs(1);
+    (0..20).for_each(|_| pressure.ran(4, second));
+    let now = Instant::now();
+    let ask = |pressure: &mut Pressure, rows| pressure.ask(now, rows, Duration::ZERO);
+    assert_eq!(ask(&mut pressure, 32), Verdict::Take);
+    let refused = ask(&mut pressure, 36);
+    assert!(matches!(refused, Verdict::Refuse { .. }), "{refused:?}");
+    // a fast one is held to the time
+    let mut fast = Pressure::new(Some(longest), 1);
+    (0..20).for_each(|_| fast.ran(1, Duration::from_millis(10)));
+    assert_eq!(ask(&mut fast, 99), Verdict::Take);
+    let refused = ask(&mut fast, 102);
+    assert!(matches!(refused, Verdict::Refuse { .. }), "{refused:?}");
 }

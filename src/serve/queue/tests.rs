@@ -173,7 +173,7 @@ fn what_nobody_waits_for_is_not_run() {
 fn a_queue_that_takes_too_long_refuses_and_is_cut() {
     let options = QueueOptions {
         most_waiting: 1000,
-        longest_wait: Some(Duration::from_millis(40)),
+        longest_wait: Some(Duration::from_millis(40).into()),
         ..options(None)
     };
     let queue = Queue::with_threads(0, "test", doubling(any()), Rows::Any, &options).unwrap();

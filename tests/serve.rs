@@ -498,6 +498,7 @@ fn slow_clients_and_idle_connections_hold_nobody_up() {
         (refused.status, refused.json()["error"].as_str()),
         (503, Some("too many connections"))
     );
+    assert_eq!(refused.header("retry-after"), Some("1"));
     drop(more);
     drop(idle);
     for mut late in [slow, head] {

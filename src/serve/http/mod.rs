@@ -95,17 +95,24 @@ impl Response {
         Response { status: failure.code.http_status(), ..Response::json(body) }
     }
 
+    /// Whether the same request may be answered a second later.
+    fn is_for_later(&self) -> bool {
+        self.status == 429 || self.status == 503
+    }
+
     /// As it is sent where a connection has no request, and ends.
     fn as_bytes(&self) -> Vec<u8> {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let (kind, length) = (self.content_type, self.body.len());
+        let again = if self.is_for_later() { "Retry-After: 1\r\n" } else { "" };
         let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{again}Connection: close\r\n\r\n"
         );
         [head.as_bytes(), &self.body].concat()
     }
 
     fn into_hyper(self) -> hyper::Response<Full<Bytes>> {
+        let later = self.is_for_later();
         let mut response = hyper::Response::new(Full::from(self.body));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -115,7 +122,7 @@ impl Response {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
         }
-        if self.status == 429 || self.status == 503 {
+        if later {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         for (name, value) in self.headers {

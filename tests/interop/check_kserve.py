@@ -9,14 +9,9 @@ cannot be made.
 import asyncio
 import os
 import queue
-import re
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +19,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 from report import Report, at_most, equal
+from serving import Server
 
 HERE = Path(__file__).resolve().parent
 FIXTURES = HERE.parents[1] / "fixtures"
@@ -40,34 +36,6 @@ def with_triton():
         if os.environ.get("MLCTL_TRITON"):
             raise
         os.execve(venv.stdout.strip(), [venv.stdout.strip(), *sys.argv], os.environ | {"MLCTL_TRITON": "1"})
-
-
-class Server:
-    def __init__(self, mlctl, *arguments):
-        command = [mlctl, "serve", *map(str, arguments), "--port=0", "--rest_api_port=0", "--file_system_poll_wait_seconds=0.2"]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if found := re.match(r"gRPC: (\S+)", line):
-                self.grpc = found[1]
-            if found := re.match(r"REST: http://(\S+)", line):
-                self.http = found[1]
-                break
-        else:
-            raise RuntimeError("the server ended")
-
-    def __enter__(self):
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"http://{self.http}/v2/health/ready")
-                return self
-            except urllib.error.HTTPError:
-                time.sleep(0.1)
-        raise RuntimeError("the server does not become ready")
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
-        self.process.stderr.close()
 
 
 def kinds_model():

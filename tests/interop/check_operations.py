@@ -24,8 +24,9 @@ import urllib.request
 from pathlib import Path
 
 import tensorflow_peer
-from check_serve import Server, post, serving_api
+from check_serve import post, serving_api
 from report import Report, at_least, equal
+from serving import Server
 from strokes import WRITTEN
 from tfjs_peer import NoPeer, Quiet, has_chromium, packages
 

@@ -8,12 +8,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,37 +19,10 @@ import numpy as np
 import onnxruntime
 import tensorflow_peer
 from report import Report, at_most, equal
+from serving import Server
 
 HERE = Path(__file__).resolve().parent
 FIXTURES = HERE.parents[1] / "fixtures"
-
-
-class Server:
-    def __init__(self, mlctl, *arguments):
-        command = [mlctl, "serve", *map(str, arguments), "--port=0", "--rest_api_port=0", "--file_system_poll_wait_seconds=0.2"]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if found := re.match(r"gRPC: (\S+)", line):
-                self.grpc = found[1]
-            if found := re.match(r"REST: (http://\S+)", line):
-                self.url = found[1]
-                break
-        else:
-            raise RuntimeError("the server ended")
-
-    def __enter__(self):
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(self.url + "/readyz")
-                return self
-            except urllib.error.HTTPError:
-                time.sleep(0.1)
-        raise RuntimeError("the server does not become ready")
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
-        self.process.stderr.close()
 
 
 def post(url, body, packed=False):

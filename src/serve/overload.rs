@@ -3,7 +3,7 @@
 //!
 //! Few clients that ask again and again make a queue that stands but does not grow, and a burst makes one that goes away:
 //! both are served up to the longest wait. Requests that come faster than they can be run make one that grows without
-//! end: once the longest wait has been reached for an interval, the queue is cut to about two runs and held there (as
+//! end: once the longest wait has been reached for an interval, the queue is cut to about one run and held there (as
 //! CoDel does, RFC 8289, but on the wait that is foretold), so that those that are admitted are answered fast, until
 //! hardly any is refused.
 
@@ -17,8 +17,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 const FEW: u64 = 10;
 /// Waits below this are no delay, however short a run is.
 const LEAST: Duration = Duration::from_millis(2);
-/// Runs that may wait before a request in a queue that is held.
-const HELD_RUNS: u32 = 2;
+/// Runs that may wait before a request in a queue that is held: it begins when the next thread is free.
+const HELD_RUNS: u32 = 1;
 /// The weight of one run in what is known of all.
 const WEIGHT: f64 = 1.0 / 16.0;
 /// A run counts as at most so many times what was known: one hiccup says nothing.

@@ -10,7 +10,10 @@ struct Simulation {
     start: Instant,
     now: Duration,
     pressure: Pressure,
+    /// Of one row, and of each further one in the same run.
     run: Duration,
+    further: Duration,
+    batch: usize,
     /// When each thread is free.
     free: Vec<Duration>,
     /// When each request came.
@@ -30,6 +33,8 @@ impl Simulation {
             now: Duration::ZERO,
             pressure,
             run,
+            further: Duration::ZERO,
+            batch: 1,
             free: vec![Duration::ZERO; threads],
             waiting: VecDeque::new(),
             answered: vec![],
@@ -46,13 +51,16 @@ impl Simulation {
             if begin >= time {
                 break;
             }
-            self.waiting.pop_front();
+            let rows = self.waiting.iter().take_while(|&&came| came <= begin).count();
+            let rows = rows.min(self.batch);
             // no two runs take the same time
             let share = 0.9 + 0.2 * ((self.answered.len() * 7 % 11) as f64 / 10.0);
-            let took = self.run.mul_f64(share);
+            let took = (self.run + self.further * (rows as u32 - 1)).mul_f64(share);
             self.free[thread] = begin + took;
-            self.pressure.ran(1, took);
-            self.answered.push((came, begin + took - came));
+            self.pressure.ran(rows, took);
+            for came in self.waiting.drain(..rows) {
+                self.answered.push((came, begin + took - came));
+            }
         }
         self.now = time;
     }
@@ -90,7 +98,8 @@ impl Simulation {
     }
 
     fn capacity(&self) -> f64 {
-        self.free.len() as f64 / self.run.as_secs_f64()
+        let full = self.run + self.further * (self.batch as u32 - 1);
+        (self.free.len() * self.batch) as f64 / full.as_secs_f64()
     }
 }
 
@@ -122,6 +131,22 @@ fn four_times_too_many_for_a_minute() {
         let refused = crowd.refused;
         crowd.load(crowd.capacity() / 2.0, ms(2_000));
         assert_eq!(crowd.refused, refused, "{threads} threads, {run:?}");
+    }
+}
+
+#[test]
+fn batches_stay_full_where_the_queue_is_held() {
+    for (threads, batch, run) in [(1, 16, ms(10)), (2, 32, ms(20)), (4, 8, ms(1))] {
+        // what is known at first are runs of one row, far from what full batches can do
+        let mut crowd = Simulation::new(Some(MOST), threads, run);
+        (crowd.batch, crowd.further) = (batch, run / 10);
+        crowd.load(4.0 * crowd.capacity(), ms(60_000));
+        assert!(crowd.pressure.is_held());
+        let answered = crowd.answered.len() as f64 / (60.0 * crowd.capacity());
+        assert!(answered > 0.95, "{threads} threads, {batch} rows, {run:?}: {answered}");
+        let full = run + crowd.further * (batch as u32 - 1);
+        let all = p99(crowd.answered.iter().map(|(_, took)| *took));
+        assert!(all <= full * 4, "{threads} threads, {batch} rows, {run:?}: {all:?}, {full:?} a run");
     }
 }
 

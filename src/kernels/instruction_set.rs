@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 pub enum InstructionSet {
     /// Plain Rust over arrays of fixed size; NEON and SSE by way of the compiler.
     Portable,
-    /// AVX2 with FMA and F16C.
+    /// AVX2 with FMA, F16C and BMI1.
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -30,6 +30,7 @@ impl InstructionSet {
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("bmi1")
                 && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("f16c");
             if avx2 {

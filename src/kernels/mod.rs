@@ -5,6 +5,9 @@
 //! not fit each other. Kernels know slices and shapes: no graphs, no files, no threads.
 
 mod convert;
+mod decimals;
+#[cfg(target_arch = "x86_64")]
+mod decimals_avx2;
 mod elementwise;
 mod exponential;
 pub mod fixed_point;
@@ -31,6 +34,7 @@ mod softmax;
 pub(crate) mod test_values;
 
 pub use convert::{f16_from_f32, f32_from_f16, f32_from_u8_divided, f32_from_u8_scaled};
+pub use decimals::read_decimals;
 pub use elementwise::{
     activate, activation_gradient, axpy, exp, relu, relu_gradient, relu6, relu6_gradient, sigmoid,
     sigmoid_gradient, sum_over_rows, tanh, tanh_gradient,

@@ -1,7 +1,6 @@
 //! JSON bodies, read straight into tensors and written from them. Knows neither HTTP nor models beyond their ports.
 
 pub mod examples;
-mod reals;
 pub mod scan;
 pub mod tensors;
 pub mod write;

@@ -1,7 +1,7 @@
 //! Reading JSON (RFC 8259, and NaN, Inf, Infinity as TensorFlow Serving takes them) straight from its bytes, without
 //! a tree. Every error gives the offset; nesting is bounded.
 
-use super::reals::read_plain;
+use crate::kernels::read_decimals;
 use std::borrow::Cow;
 
 /// Lists and objects may be nested this deep.
@@ -379,7 +379,7 @@ impl<'a> Scanner<'a> {
     /// plain; gives how many.
     pub fn plain_reals(&mut self, most: usize, out: &mut Vec<f32>) -> usize {
         self.peek();
-        let (count, at) = read_plain(self.bytes, self.at, most, out);
+        let (count, at) = read_decimals(self.bytes, self.at, most, out);
         self.at = at;
         count
     }

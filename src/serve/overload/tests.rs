@@ -146,7 +146,10 @@ fn batches_stay_full_where_the_queue_is_held() {
         assert!(answered > 0.95, "{threads} threads, {batch} rows, {run:?}: {answered}");
         let full = run + crowd.further * (batch as u32 - 1);
         let all = p99(crowd.answered.iter().map(|(_, took)| *took));
-        assert!(all <= full * 4, "{threads} threads, {batch} rows, {run:?}: {all:?}, {full:?} a run");
+        assert!(
+            all <= full * 4,
+            "{threads} threads, {batch} rows, {run:?}: {all:?}, {full:?} a run"
+        );
     }
 }
 

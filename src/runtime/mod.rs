@@ -1,10 +1,13 @@
 //! `TypedModel` → a plan on our kernels, shared by threads; one session a thread.
 
 mod fuse;
+mod independence;
 mod plan;
 mod port;
 mod rows;
 mod share;
+#[cfg(test)]
+mod test_graph;
 mod values;
 mod watch;
 

@@ -1,6 +1,7 @@
 //! Plans and the sessions that run them.
 
 use super::Port;
+use super::independence::rows_are_independent;
 use crate::graph::{Quantization, shape_text};
 use crate::ops::{dims, element_type};
 use crate::tract::guard::{Allowance, catch_panic, with_allowance};
@@ -20,6 +21,7 @@ pub struct Plan {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     sizes: Arc<Sizes>,
+    rows_are_independent: bool,
 }
 
 /// Dimensions that small inputs could make negative. tract does not check them, and its kernels would
@@ -164,10 +166,11 @@ impl Plan {
             let sizes = Arc::new(Sizes::of(&model)?);
             let mut fused = super::fuse::fuse(&model)?;
             drop(model);
+            let rows_are_independent = rows_are_independent(&fused)?;
             optimize::optimize(&mut fused)?;
             let told = edit(&mut fused)?;
             let plan = SimplePlan::new_with_options(fused, &options)?;
-            Ok((Plan { plan, inputs, outputs, sizes }, told))
+            Ok((Plan { plan, inputs, outputs, sizes, rows_are_independent }, told))
         })
     }
 
@@ -189,6 +192,12 @@ impl Plan {
 
     pub fn outputs(&self) -> &[Port] {
         &self.outputs
+    }
+
+    /// Whether each row of the outputs is known to come from the same row of the inputs alone: rows that are put together
+    /// for a run give what they give alone, but for the rounding of sums.
+    pub fn rows_are_independent(&self) -> bool {
+        self.rows_are_independent
     }
 
     pub fn session(&self) -> Result<Session> {

@@ -103,11 +103,17 @@ impl Pressure {
 
     /// How long so many rows take until they have begun; 0 where nothing has run yet.
     pub fn wait_for(&self, rows: usize) -> Duration {
-        if self.rows == 0.0 {
-            return Duration::ZERO;
-        }
-        let seconds = self.seconds / self.rows * rows as f64 / self.threads;
+        let seconds = self.seconds_of(rows).unwrap_or(0.0) / self.threads;
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
+    /// Whether so many rows are known to run in `time`.
+    pub fn run_within(&self, rows: usize, time: Duration) -> bool {
+        self.seconds_of(rows).is_some_and(|seconds| seconds <= time.as_secs_f64())
+    }
+
+    fn seconds_of(&self, rows: usize) -> Option<f64> {
+        (self.rows > 0.0).then(|| self.seconds / self.rows * rows as f64)
     }
 
     pub fn is_held(&self) -> bool {

@@ -62,9 +62,16 @@ struct Shared {
     plan: Plan,
     rows: Rows,
     batching: Option<Batching>,
+    /// Without batches: whether requests that wait at the same time may run together.
+    gathers: bool,
     most_waiting: usize,
     metrics: Arc<QueueMetrics>,
 }
+
+/// Gathered runs have no more rows,
+const MOST_GATHERED: usize = handoff::FEW_ROWS;
+/// and take no longer: of longer ones each row pays for itself, and those that come first would wait for the others.
+const LONGEST_GATHERED: Duration = Duration::from_micros(500);
 
 pub struct Queue {
     shared: Arc<Shared>,
@@ -98,6 +105,7 @@ impl Queue {
             state: Mutex::new(State::new(Pressure::new(options.longest_wait, count))),
             wake: Condvar::new(),
             idle: AtomicUsize::new(0),
+            gathers: batching.is_none() && rows == Rows::Any && plan.rows_are_independent(),
             plan,
             rows,
             batching,
@@ -369,6 +377,15 @@ impl Shared {
             }
             if !state.jobs.is_empty() {
                 self.wake.notify_one();
+            }
+        } else if self.gathers {
+            let mut rows = batch[0].rows;
+            while rows < MOST_GATHERED
+                && state.pressure.run_within(rows + 1, LONGEST_GATHERED)
+                && let Some(job) = state.next_like(&batch[0], MOST_GATHERED - rows)
+            {
+                rows += job.rows;
+                batch.push(job);
             }
         }
         self.metrics.depth.store(state.jobs.len() as u64, Relaxed);

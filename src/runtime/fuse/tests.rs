@@ -2,17 +2,11 @@
 
 use super::*;
 use crate::kernels::test_values::values;
+use crate::runtime::test_graph::{Build, Graph, N};
 use crate::runtime::{Plan, Tensor, f32_values};
 use crate::tract::ops::array::MultiBroadcastTo;
 use crate::tract::ops::nn::{Softmax, SoftmaxKind};
-use crate::tract::{
-    AxisOp, IntoArcTensor, IntoTValue, SimplePlan, TDim, ToDim, TypedFact, tensor0,
-};
-
-/// Stands for the batch symbol in a shape.
-const N: usize = usize::MAX;
-
-type Build = fn(&mut Graph, &[OutletId]) -> Result<Vec<OutletId>>;
+use crate::tract::{AxisOp, IntoTValue, SimplePlan, TDim, ToDim};
 
 /// A graph over inputs of these shapes, and the ops that are left of it, constants and inputs aside.
 struct Case {
@@ -238,60 +232,8 @@ const CASES: &[Case] = &[
     }),
 ];
 
-struct Graph(TypedModel);
-
-impl Graph {
-    fn n(&self) -> TDim {
-        self.0.symbols.sym("N").to_dim()
-    }
-
-    fn op(&mut self, op: impl Into<Box<dyn TypedOp>>, inputs: &[OutletId]) -> Result<OutletId> {
-        let name = format!("node{}", self.0.nodes.len());
-        Ok(self.0.wire_node(name, op.into(), inputs)?[0])
-    }
-
-    fn einsum(&mut self, axes: &str, inputs: &[OutletId]) -> Result<OutletId> {
-        self.op(EinSum::new(axes.parse()?, DatumType::F32), inputs)
-    }
-
-    fn sum(&mut self, axes: &[usize], input: OutletId) -> Result<OutletId> {
-        self.op(Reduce::new(axes.into(), Reducer::Sum), &[input])
-    }
-
-    /// Arbitrary constants, other ones at each call.
-    fn weights(&mut self, shape: &[usize]) -> Result<OutletId> {
-        let seed = self.0.nodes.len() as u64;
-        let values = values(shape.iter().product(), seed);
-        let name = format!("weights{seed}");
-        Ok(self.0.add_const(name, Tensor::from_shape(shape, &values)?.into_arc_tensor())?)
-    }
-
-    fn number(&mut self, value: f32) -> Result<OutletId> {
-        let name = format!("number{}", self.0.nodes.len());
-        let value = tensor0(value).broadcast_into_rank(2)?;
-        Ok(self.0.add_const(name, value.into_arc_tensor())?)
-    }
-
-    fn dense(&mut self, x: OutletId, inputs: usize, units: usize) -> Result<OutletId> {
-        let (w, b) = (self.weights(&[inputs, units])?, self.weights(&[1, units])?);
-        let y = self.einsum("mk,kn->mn", &[x, w])?;
-        self.op(math::add(), &[y, b])
-    }
-}
-
 fn built(case: &Case) -> Result<TypedModel> {
-    let mut graph = Graph(TypedModel::default());
-    let mut sources = vec![];
-    for (i, shape) in case.inputs.iter().enumerate() {
-        let n = graph.n();
-        let dim = |&d: &usize| if d == N { n.clone() } else { d.to_dim() };
-        let shape: TVec<TDim> = shape.iter().map(dim).collect();
-        let fact = TypedFact::dt_shape(DatumType::F32, shape);
-        sources.push(graph.0.add_source(format!("input{i}"), fact)?);
-    }
-    let outputs = (case.build)(&mut graph, &sources)?;
-    graph.0.select_output_outlets(&outputs)?;
-    Ok(graph.0)
+    Graph::built(case.inputs, case.build)
 }
 
 fn inputs(case: &Case, rows: usize) -> Result<Vec<Tensor>> {

@@ -9,19 +9,27 @@ use std::time::Duration;
 
 /// `y = x + x`, of rows of two values.
 fn doubling(batch: Dim) -> Plan {
-    let tensor = |name: &str| LiteTensor {
-        name: name.into(),
-        origin: None,
-        element: ElementType::F32,
-        shape: vec![batch.clone(), Dim::Known(2)],
-        quantization: None,
-        data: None,
-    };
     let add = LiteOp::Binary { op: BinaryOp::Add, activation: Activation::None };
+    plan(batch, add, [0, 0], vec![])
+}
+
+/// Of rows of two values: each and those before it added up.
+fn running_sums() -> Plan {
+    let axis = LiteTensor {
+        data: Some(vec![0; 4].into()),
+        ..LiteTensor::variable("axis", ElementType::I32, vec![])
+    };
+    plan(any(), LiteOp::CumSum { exclusive: false, reverse: false }, [0, 2], vec![axis])
+}
+
+/// One op from `x` to `y`.
+fn plan(batch: Dim, op: LiteOp, inputs: [usize; 2], constants: Vec<LiteTensor>) -> Plan {
+    let rows =
+        |name| LiteTensor::variable(name, ElementType::F32, vec![batch.clone(), Dim::Known(2)]);
     let graph = Subgraph {
         name: "main".into(),
-        tensors: vec![tensor("x"), tensor("y")],
-        nodes: vec![Node { op: add, inputs: vec![Some(0), Some(0)], outputs: vec![1] }],
+        tensors: [vec![rows("x"), rows("y")], constants].concat(),
+        nodes: vec![Node { op, inputs: inputs.map(Some).into(), outputs: vec![1] }],
         inputs: vec![0],
         outputs: vec![1],
     };
@@ -200,6 +208,71 @@ fn full_queues_refuse_at_once_and_forget_those_whose_client_is_gone() {
         assert_eq!(submit().unwrap_err().code, Code::ResourceExhausted);
         assert_eq!(queue.metrics().depth.load(Relaxed), 4);
     }
+}
+
+#[test]
+fn short_runs_are_gathered() {
+    let queue_of = |plan: Plan, batching| {
+        let rows = Rows::of(&plan);
+        let options = QueueOptions { most_waiting: 100, ..options(batching) };
+        Queue::with_threads(0, "test", plan, rows, &options).unwrap()
+    };
+    let sizes = |queue: &Queue, rows: &[usize]| {
+        let submit = |&rows| queue.submit(vec![tensor(rows, 0.0)], rows, far_away()).unwrap();
+        let waiting: Vec<_> = rows.iter().map(submit).collect();
+        let mut sizes = vec![];
+        while !queue.shared.lock().jobs.is_empty() {
+            let batch = queue.shared.next_batch(None).unwrap();
+            sizes.push(batch.iter().map(|job| job.rows).collect::<Vec<_>>());
+        }
+        drop(waiting);
+        sizes
+    };
+    let ran = |queue: &Queue, micros| {
+        queue.shared.lock().pressure.ran(1, Duration::from_micros(micros));
+    };
+    let queue = queue_of(doubling(any()), None);
+    assert_eq!(sizes(&queue, &[1, 1]), [[1], [1]], "of these nothing is known");
+    ran(&queue, 50);
+    assert_eq!(sizes(&queue, &[1, 1, 1]), [[1, 1, 1]]);
+    assert_eq!(sizes(&queue, &[1; 10]), [vec![1; 8], vec![1; 2]], "no more than eight rows");
+    assert_eq!(sizes(&queue, &[2, 5, 2, 1]), [vec![2, 5], vec![2, 1]], "in their order");
+    assert_eq!(sizes(&queue, &[100, 1, 9]), [[100], [1], [9]]);
+    let slower = queue_of(doubling(any()), None);
+    ran(&slower, 200);
+    assert_eq!(sizes(&slower, &[1; 5]), [vec![1; 2], vec![1; 2], vec![1]], "400 µs, not 600");
+    let slow = queue_of(doubling(any()), None);
+    ran(&slow, 1000);
+    assert_eq!(sizes(&slow, &[1, 1]), [[1], [1]]);
+    for (plan, batching) in [
+        (doubling(Dim::Known(1)), None),
+        (doubling(any()), Some(Batching { max_batch_size: 1, ..Batching::default() })),
+        (running_sums(), None),
+    ] {
+        let alone = queue_of(plan, batching);
+        ran(&alone, 50);
+        assert_eq!(sizes(&alone, &[1, 1]), [[1], [1]]);
+    }
+}
+
+#[test]
+fn gathered_requests_get_their_own_rows() {
+    let queue = queue(any(), &QueueOptions { most_waiting: 1000, threads: 1, ..options(None) });
+    queue.shared.lock().pressure.ran(1, Duration::from_micros(1));
+    for round in 0..200 {
+        let replies: Vec<_> = (0..20)
+            .map(|i| {
+                let (rows, first) = (1 + i % 3, (round * 20 + i) as f32);
+                (rows, first, queue.submit(vec![tensor(rows, first)], rows, far_away()).unwrap())
+            })
+            .collect();
+        for (rows, first, reply) in replies {
+            check(reply.blocking_recv().unwrap(), rows, first);
+        }
+    }
+    let (runs, rows) = queue.metrics().batches();
+    assert!(runs < 4000 && rows == 7800, "{runs} runs of {rows} rows: no two ran together");
+    queue.end();
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! What is said to work on each row alone does; what puts rows together is never said to.
+
+use super::*;
+use crate::compare::example_inputs;
+use crate::model::{LoadedModel, locate};
+use crate::runtime::test_graph::{Build, Graph, N};
+use crate::runtime::{Plan, Tensor};
+use crate::tract::ops::array::Gather;
+use crate::tract::ops::math;
+use crate::tract::ops::nn::SoftmaxKind;
+use crate::tract::{Approximation, SpecialOps, ToDim, tensor1, tvec};
+use std::path::Path;
+
+const X: &[usize] = &[N, 4];
+
+#[rustfmt::skip]
+const APART: &[(&str, &[&[usize]], Build)] = &[
+    ("a dense layer and a softmax", &[X], |g, x| {
+        let y = g.dense(x[0], 4, 3)?;
+        let y = g.op(math::tanh(), &[y])?;
+        Ok(vec![g.op(Softmax::new(tvec![1], None, SoftmaxKind::Softmax), &[y])?])
+    }),
+    ("two inputs", &[X, X], |g, x| Ok(vec![g.op(math::mul(), &[x[0], x[1]])?])),
+    ("two outputs", &[X], |g, x| Ok(vec![g.op(math::exp(), &[x[0]])?, g.dense(x[0], 4, 2)?])),
+    ("sums within rows", &[&[N, 4, 5]], |g, x| Ok(vec![g.sum(&[1], x[0])?])),
+    ("products of each row's own matrices", &[&[N, 2, 3], &[N, 3, 5]], |g, x| {
+        Ok(vec![g.einsum("bik,bkj->bij", &[x[0], x[1]])?])
+    }),
+    ("other axes moved, cut, filled, joined", &[&[N, 4, 6]], |g, x| {
+        let y = g.op(AxisOp::Move(1, 2), &[x[0]])?;
+        let y = g.op(AxisOp::Reshape(1, tvec![6.to_dim()], tvec![2.to_dim(), 3.to_dim()]), &[y])?;
+        let y = g.op(Slice::new(2, 1, 3), &[y])?;
+        let y = g.op(Pad { pads: vec![(0, 0), (1, 0), (0, 0), (0, 2)], ..Pad::default() }, &[y])?;
+        Ok(vec![g.op(TypedConcat::new(3), &[y, y])?])
+    }),
+];
+
+#[rustfmt::skip]
+const TOGETHER: &[(&str, &[&[usize]], Build)] = &[
+    ("shares of the batch's sum", &[X], |g, x| {
+        let sum = g.sum(&[0], x[0])?;
+        Ok(vec![g.op(math::div(), &[x[0], sum])?])
+    }),
+    ("a softmax over the batch", &[X], |g, x| {
+        Ok(vec![g.op(Softmax::new(tvec![0], None, SoftmaxKind::Softmax), &[x[0]])?])
+    }),
+    ("how like each other row", &[X], |g, x| {
+        Ok(vec![g.einsum("ik,jk->ij", &[x[0], x[0]])?])
+    }),
+    ("a sum for the batch beside rows", &[X], |g, x| {
+        Ok(vec![g.op(math::exp(), &[x[0]])?, g.sum(&[0], x[0])?])
+    }),
+    ("the batch and back", &[X], |g, x| {
+        let (n, four) = (g.n(), 4.to_dim());
+        let flat = AxisOp::Reshape(0, tvec![n.clone(), four.clone()], tvec![n.clone() * 4]);
+        let y = g.op(flat, &[x[0]])?;
+        let y = g.op(AxisOp::Reshape(0, tvec![n.clone() * 4], tvec![four.clone(), n.clone()]), &[y])?;
+        Ok(vec![g.op(AxisOp::Move(0, 1), &[y])?])
+    }),
+    ("rows moved on by one", &[X], |g, x| {
+        let n = g.n();
+        let y = g.op(Pad { pads: vec![(1, 0), (0, 0)], ..Pad::default() }, &[x[0]])?;
+        Ok(vec![g.op(Slice::new(0, 0, n), &[y])?])
+    }),
+    ("one row for all", &[X], |g, x| {
+        let first = g.op(Slice::new(0, 0, 1), &[x[0]])?;
+        Ok(vec![g.op(math::add(), &[x[0], first])?])
+    }),
+    ("rows joined to rows", &[X], |g, x| {
+        let n = g.n();
+        let y = g.op(TypedConcat::new(0), &[x[0], x[0]])?;
+        Ok(vec![g.op(Slice::new(0, n.clone(), n * 2), &[y])?])
+    }),
+    ("an op that is not known to", &[X], |g, x| {
+        let places = g.0.add_const("places", tensor1(&[2i64, 0]))?;
+        Ok(vec![g.op(Gather::new(1), &[x[0], places])?])
+    }),
+    ("a known batch", &[&[3, 4]], |g, x| Ok(vec![g.op(math::exp(), &[x[0]])?])),
+    ("another input that all rows share", &[X, &[1, 4]], |g, x| {
+        Ok(vec![g.op(math::add(), &[x[0], x[1]])?])
+    }),
+    ("an open axis beside the batch", &[&[N, N]], |g, x| Ok(vec![g.op(math::exp(), &[x[0]])?])),
+    ("a constant", &[X], |g, _| Ok(vec![g.weights(&[1, 4])?])),
+];
+
+#[test]
+fn by_hand() {
+    for (name, inputs, build) in APART {
+        let model = Graph::built(inputs, *build).unwrap();
+        assert!(rows_are_independent(&model).unwrap(), "{name}");
+        let (inputs, outputs) = (names(model.inputs.len()), names(model.outputs.len()));
+        let plan = Plan::new(model, &inputs, &outputs).unwrap();
+        assert!(plan.rows_are_independent(), "{name}");
+        check(name, &plan);
+    }
+    for (name, inputs, build) in TOGETHER {
+        let model = Graph::built(inputs, *build).unwrap();
+        assert!(!rows_are_independent(&model).unwrap(), "{name}");
+    }
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|i| i.to_string()).collect()
+}
+
+/// Runs the model on rows together and on each alone. Sums may be rounded otherwise: tract's kernels begin where memory
+/// is aligned.
+fn check(name: &str, plan: &Plan) {
+    let inputs = example_inputs(plan, plan.inputs(), None).unwrap().runs.remove(0);
+    let run = |inputs| plan.session().unwrap().run(inputs).unwrap();
+    let together = run(inputs.clone());
+    let rows = inputs[0].shape()[0];
+    assert!(rows > 1, "{name}");
+    for row in 0..rows {
+        let cut = |tensors: &[Tensor]| -> Vec<Tensor> {
+            tensors.iter().map(|t| t.slice(0, row, row + 1).unwrap()).collect()
+        };
+        for (alone, among) in run(cut(&inputs)).iter().zip(cut(&together)) {
+            let close = alone.close_enough(&among, Approximation::Close);
+            close.unwrap_or_else(|error| panic!("{name}, row {row}: {error:#}"));
+        }
+    }
+}
+
+#[test]
+fn models_from_elsewhere() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let mut apart = vec![];
+    for folder in ["models", "fuzz", "keras"] {
+        for entry in fixtures.join(folder).read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_string();
+            let is_model =
+                [".onnx", ".tflite", ".keras", ".h5"].iter().any(|end| name.ends_with(end));
+            // what was found by fuzzing may not end
+            if !is_model || name.starts_with("finding_") {
+                continue;
+            }
+            let loaded = locate(Some(&path)).and_then(|located| LoadedModel::load(&located));
+            let Ok(plan) = loaded.and_then(|loaded| loaded.plan()) else { continue };
+            if plan.rows_are_independent() {
+                check(&name, &plan);
+                apart.push(name);
+            }
+        }
+    }
+    println!("{}", apart.join(" "));
+    for known in ["lenet_mnist.onnx", "net_2.keras", "net_3.h5"] {
+        assert!(apart.iter().any(|name| name == known), "{known} is not among {apart:?}");
+    }
+}

@@ -4,9 +4,9 @@ use crate::kernels::{Activation, Matrix};
 use crate::tract::ops::binary::TypedBinOp;
 use crate::tract::ops::einsum::EinSum;
 use crate::tract::ops::element_wise::ElementWiseOp;
-use crate::tract::ops::nn::{self, Reduce, Reducer};
+use crate::tract::ops::nn::{self, Reduce, Reducer, Softmax, SoftmaxKind};
 use crate::tract::ops::{konst::Const, math, source::TypedSource};
-use crate::tract::typed_ops::{Gemm, PackedWeights, SgdUpdate, SumRows};
+use crate::tract::typed_ops::{Gemm, PackedWeights, SgdUpdate, SoftmaxRows, SumRows};
 use crate::tract::{
     AxisOp, DatumType, IntoTensor, OutletId, SpecialOps, TVec, TypedModel, TypedNode, TypedOp,
 };
@@ -39,7 +39,11 @@ pub fn fuse(model: &TypedModel) -> Result<TypedModel> {
             None if is_sum_of_rows(model, node)? => {
                 (Box::new(SumRows), node.inputs.as_slice().into())
             }
-            None => (node.op.clone(), node.inputs.as_slice().into()),
+            None => {
+                let softmax = softmax_rows(model, node)?;
+                let op = softmax.map_or_else(|| node.op.clone(), |op| Box::new(op));
+                (op, node.inputs.as_slice().into())
+            }
         };
         if let Some(place) = flattened_operand(op.as_ref()) {
             inputs[place] = below_flatten(model, inputs[place])?;
@@ -263,6 +267,17 @@ fn is_sum_of_rows(model: &TypedModel, node: &TypedNode) -> Result<bool> {
         && op.axes.as_slice() == [0]
         && fact.rank() == 2
         && fact.datum_type == DatumType::F32)
+}
+
+fn softmax_rows(model: &TypedModel, node: &TypedNode) -> Result<Option<SoftmaxRows>> {
+    let Some(op) = node.op_as::<Softmax>() else { return Ok(None) };
+    let fact = model.outlet_fact(node.inputs[0])?;
+    let &[axis] = op.axes.as_slice() else { return Ok(None) };
+    let fits = op.kind == SoftmaxKind::Softmax
+        && op.quant_output_dt.is_none()
+        && fact.datum_type == DatumType::F32
+        && fact.shape.iter().skip(axis + 1).all(|dim| *dim == 1.into());
+    Ok(fits.then_some(SoftmaxRows { axis }))
 }
 
 #[cfg(test)]

@@ -6,15 +6,15 @@ use crate::tract::ops::cast::Cast;
 use crate::tract::ops::cnn::{Conv, MaxPool, PoolSpec, SumPool};
 use crate::tract::ops::einsum::EinSum;
 use crate::tract::ops::element_wise::ElementWiseOp;
-use crate::tract::ops::nn::{Reduce, Softmax};
+use crate::tract::ops::nn::{Reduce, Reducer};
 use crate::tract::ops::source::TypedSource;
-use crate::tract::typed_ops::Gemm;
+use crate::tract::typed_ops::{Gemm, SoftmaxRows};
 use crate::tract::{AxisOp, DatumType, OutletId, TDim, TypedFact, TypedModel, TypedNode};
 use anyhow::Result;
 use std::collections::HashMap;
 
 /// Whether the first axis of all ends is an open batch, and every op on the way works on each of its rows alone. `false`
-/// also where an op is not known to: what is said here is sure, so rows are never put together that see each other.
+/// also where an op is not known to: what is said here is sure. A row gives the same bits alone and among others.
 ///
 /// # Errors
 /// The graph is broken.
@@ -82,10 +82,11 @@ fn keeps_rows_apart(model: &TypedModel, node: &TypedNode, by_rows: &[bool]) -> R
     let has_batch = |pool: &PoolSpec| pool.data_format.has_n();
     let is_known = if let Some(op) = node.op_as::<Gemm>() {
         op.row_axes > 0 && !op.transpose_a
-    } else if let Some(op) = node.op_as::<Softmax>() {
-        !op.axes.contains(&0)
+    } else if let Some(op) = node.op_as::<SoftmaxRows>() {
+        op.axis > 0
     } else if let Some(op) = node.op_as::<Reduce>() {
-        !op.axes.contains(&0)
+        // tract's kernels begin sums where memory is aligned: a row's place would round them
+        !op.axes.contains(&0) && matches!(op.reducer, Reducer::Min | Reducer::Max)
     } else if let Some(op) = node.op_as::<Conv>() {
         has_batch(&op.pool_spec) && op.q_params.is_none()
     } else if let Some(op) = node.op_as::<MaxPool>() {

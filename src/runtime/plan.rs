@@ -195,7 +195,7 @@ impl Plan {
     }
 
     /// Whether each row of the outputs is known to come from the same row of the inputs alone: rows that are put together
-    /// for a run give what they give alone, but for the rounding of sums.
+    /// for a run give what they give alone, bit by bit.
     pub fn rows_are_independent(&self) -> bool {
         self.rows_are_independent
     }

@@ -290,7 +290,7 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             [CompletionResult]::new('--rest_api_timeout_in_ms', '--rest_api_timeout_in_ms', [CompletionResultType]::ParameterName, 'Time for a request')
             [CompletionResult]::new('--rest_api_num_threads', '--rest_api_num_threads', [CompletionResultType]::ParameterName, 'Threads that speak with clients [default: all cores]')
             [CompletionResult]::new('--max-queue', '--max-queue', [CompletionResultType]::ParameterName, 'Requests of one version that may wait without --enable_batching; more get 429')
-            [CompletionResult]::new('--max_queue_delay_ms', '--max_queue_delay_ms', [CompletionResultType]::ParameterName, 'Time that requests may wait for their run: one that would wait longer gets 429, and where that goes on the queue is held to one run; 0 is any time [default: 1000, or eight runs where they take longer]')
+            [CompletionResult]::new('--max_queue_delay_ms', '--max_queue_delay_ms', [CompletionResultType]::ParameterName, 'Time that requests may wait for their run: one that would wait longer gets 429, and where that goes on the queue is held to about one run; 0 is any time [default: 1000, or eight runs where they take longer]')
             [CompletionResult]::new('--max-body', '--max-body', [CompletionResultType]::ParameterName, 'Size of a request, also unpacked; a larger one gets 413')
             [CompletionResult]::new('--max-connections', '--max-connections', [CompletionResultType]::ParameterName, 'Connections at the same time')
             [CompletionResult]::new('--grace', '--grace', [CompletionResultType]::ParameterName, 'Time to answer what runs when the server is to end')

@@ -277,7 +277,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --rest_api_timeout_in_ms 'Time for a request'
             cand --rest_api_num_threads 'Threads that speak with clients [default: all cores]'
             cand --max-queue 'Requests of one version that may wait without --enable_batching; more get 429'
-            cand --max_queue_delay_ms 'Time that requests may wait for their run: one that would wait longer gets 429, and where that goes on the queue is held to one run; 0 is any time [default: 1000, or eight runs where they take longer]'
+            cand --max_queue_delay_ms 'Time that requests may wait for their run: one that would wait longer gets 429, and where that goes on the queue is held to about one run; 0 is any time [default: 1000, or eight runs where they take longer]'
             cand --max-body 'Size of a request, also unpacked; a larger one gets 413'
             cand --max-connections 'Connections at the same time'
             cand --grace 'Time to answer what runs when the server is to end'

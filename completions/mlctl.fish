@@ -233,7 +233,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l tls-client-ca -d '
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_timeout_in_ms -d 'Time for a request' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_num_threads -d 'Threads that speak with clients [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-queue -d 'Requests of one version that may wait without --enable_batching; more get 429' -r
-complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max_queue_delay_ms -d 'Time that requests may wait for their run: one that would wait longer gets 429, and where that goes on the queue is held to one run; 0 is any time [default: 1000, or eight runs where they take longer]' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max_queue_delay_ms -d 'Time that requests may wait for their run: one that would wait longer gets 429, and where that goes on the queue is held to about one run; 0 is any time [default: 1000, or eight runs where they take longer]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-body -d 'Size of a request, also unpacked; a larger one gets 413' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-connections -d 'Connections at the same time' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l grace -d 'Time to answer what runs when the server is to end' -r

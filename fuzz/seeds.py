@@ -1,9 +1,9 @@
-"""The inputs that fuzzing starts from: python fuzz/seeds.py MLCTL FOLDER
+"""The inputs that fuzzing starts from: python fuzz/seeds.py MLCTL FOLDER [TARGET...]
 
 Writes FOLDER/onnx (the models of the ONNX backend node tests, with their parameters as inputs and as constants, and the fixtures)
 and FOLDER/tflite (what mlctl makes of them, and the ops on integers of tests/quantized_ops.rs), FOLDER/graphdef (their SavedModels' graphs,
 frozen) and FOLDER/bundle (variables: the index behind its length, then the data); FOLDER/predict, FOLDER/infer and FOLDER/config are those of
-fixtures/fuzz. Files over 24 kB are left out.
+fixtures/fuzz. Files over 24 kB are left out. Models, which take minutes, are made where a TARGET wants one.
 """
 
 import shutil
@@ -19,7 +19,8 @@ sys.path.append(str(ROOT / "tests/interop"))
 from check_quantized_ops import write_fixtures  # noqa: E402
 from onnx_node_tests import cases, older_model, parameter_inputs, with_constants  # noqa: E402
 
-KINDS = ("onnx", "tflite", "graphdef", "bundle", "predict", "infer", "config")
+MODELS = ("onnx", "tflite", "graphdef", "bundle")
+REQUESTS = ("predict", "infer", "config")
 LARGEST = 24_000
 OPSET, IR = 26, 13
 
@@ -42,10 +43,7 @@ def write_bundle(model, out):
         out.write_bytes(index.stat().st_size.to_bytes(4, "little") + index.read_bytes() + data.read_bytes())
 
 
-def main():
-    mlctl, folder = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
-    for name in KINDS:
-        (folder / name).mkdir(parents=True, exist_ok=True)
+def write_models(mlctl, folder):
     paths = []
     for name, data in models():
         if 0 < len(data) <= LARGEST:
@@ -80,10 +78,18 @@ def main():
         for path in write_fixtures(Path(made)):
             if path.stat().st_size <= LARGEST:
                 shutil.copy(path, folder / "tflite" / f"integers_{path.name}")
-    for name in ("predict", "infer", "config"):
+
+
+def main():
+    mlctl, folder, *targets = Path(sys.argv[1]).resolve(), Path(sys.argv[2]), *sys.argv[3:]
+    for name in MODELS + REQUESTS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name in REQUESTS:
         for path in ROOT.glob(f"fixtures/fuzz/*.{name}"):
             shutil.copy(path, folder / name)
-    for name in KINDS:
+    if not targets or set(targets) & set(MODELS):
+        write_models(mlctl, folder)
+    for name in targets or MODELS + REQUESTS:
         print(f"{len(list((folder / name).iterdir()))} {name}")
 
 

@@ -168,7 +168,7 @@ pub struct ServeArgs {
     #[arg(long = "max_queue_delay_ms", alias = "max-queue-delay-ms", value_name = "MS",
           value_parser = clap::value_parser!(u64).range(0..=86_400_000),
           help = "Time that requests may wait for their run: one that would wait longer gets 429, and where that goes \
-                  on the queue is held to one run; 0 is any time [default: 1000, or eight runs where they take longer]")]
+                  on the queue is held to about one run; 0 is any time [default: 1000, or eight runs where they take longer]")]
     max_queue_delay: Option<u64>,
     #[arg(long, alias = "max_body", value_name = "BYTES", default_value_t = 128 << 20,
           value_parser = clap::value_parser!(u64).range(1024..=(4 << 30)),

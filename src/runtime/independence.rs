@@ -6,10 +6,11 @@ use crate::tract::ops::cast::Cast;
 use crate::tract::ops::cnn::{Conv, MaxPool, PoolSpec, SumPool};
 use crate::tract::ops::einsum::EinSum;
 use crate::tract::ops::element_wise::ElementWiseOp;
-use crate::tract::ops::nn::{Reduce, Reducer};
 use crate::tract::ops::source::TypedSource;
 use crate::tract::typed_ops::{Gemm, SoftmaxRows};
-use crate::tract::{AxisOp, DatumType, OutletId, TDim, TypedFact, TypedModel, TypedNode};
+use crate::tract::{
+    AxisOp, DatumType, EvalContext, OutletId, TDim, TypedFact, TypedModel, TypedNode,
+};
 use anyhow::Result;
 use std::collections::HashMap;
 
@@ -22,13 +23,14 @@ pub fn rows_are_independent(model: &TypedModel) -> Result<bool> {
     let Some(input) = model.input_outlets()?.first() else { return Ok(false) };
     let Some(TDim::Sym(batch)) = model.outlet_fact(*input)?.shape.first() else { return Ok(false) };
     let is_batch = |dim: &TDim| *dim == TDim::Sym(batch.clone());
+    let of_batch = |dim: &TDim| dim.symbols().contains(batch);
     let knows_batch = |fact: &TypedFact| {
         // a dimension as a value could be that of the batch
-        fact.datum_type == DatumType::TDim || fact.shape.iter().any(|d| d.symbols().contains(batch))
+        fact.datum_type == DatumType::TDim || fact.shape.iter().any(of_batch)
     };
     let has_rows = |fact: &TypedFact| {
         let mut dims = fact.shape.iter();
-        dims.next().is_some_and(is_batch) && dims.all(|dim| !dim.symbols().contains(batch))
+        dims.next().is_some_and(is_batch) && !dims.any(of_batch) && !fact.datum_type.is_quantized()
     };
     let mut by_rows: HashMap<OutletId, bool> = HashMap::new();
     for id in model.eval_order()? {
@@ -36,7 +38,13 @@ pub fn rows_are_independent(model: &TypedModel) -> Result<bool> {
         let inputs: Vec<bool> = node.inputs.iter().map(|outlet| by_rows[outlet]).collect();
         let is_input = node.op_is::<TypedSource>();
         let any = is_input || inputs.contains(&true);
-        if any && !is_input && !keeps_rows_apart(model, node, &inputs)? {
+        let is_known = match (is_input, any) {
+            (true, _) => true,
+            (_, true) => keeps_rows_apart(model, node, &inputs, &of_batch)?,
+            // random numbers, for one, differ from run to run
+            (_, false) => node.op.state(&EvalContext::out_of_plan()).is_ok_and(|it| it.is_none()),
+        };
+        if !is_known {
             return Ok(false);
         }
         for (slot, output) in node.outputs.iter().enumerate() {
@@ -51,8 +59,14 @@ pub fn rows_are_independent(model: &TypedModel) -> Result<bool> {
 }
 
 /// Whether row `n` of what `node` makes comes from row `n` of those inputs that are `by_rows`; the others are the same
-/// for all.
-fn keeps_rows_apart(model: &TypedModel, node: &TypedNode, by_rows: &[bool]) -> Result<bool> {
+/// for all. Reductions are not among the ops: tract's begin where memory is aligned, so a row's place would round sums,
+/// and tell which of the largest is taken where one is no number.
+fn keeps_rows_apart(
+    model: &TypedModel,
+    node: &TypedNode,
+    by_rows: &[bool],
+    of_batch: &impl Fn(&TDim) -> bool,
+) -> Result<bool> {
     let only_first = || by_rows.iter().enumerate().all(|(i, by_rows)| *by_rows == (i == 0));
     if node.op_is::<ElementWiseOp>() || node.op_is::<Cast>() {
         return Ok(true);
@@ -84,9 +98,6 @@ fn keeps_rows_apart(model: &TypedModel, node: &TypedNode, by_rows: &[bool]) -> R
         op.row_axes > 0 && !op.transpose_a
     } else if let Some(op) = node.op_as::<SoftmaxRows>() {
         op.axis > 0
-    } else if let Some(op) = node.op_as::<Reduce>() {
-        // tract's kernels begin sums where memory is aligned: a row's place would round them
-        !op.axes.contains(&0) && matches!(op.reducer, Reducer::Min | Reducer::Max)
     } else if let Some(op) = node.op_as::<Conv>() {
         has_batch(&op.pool_spec) && op.q_params.is_none()
     } else if let Some(op) = node.op_as::<MaxPool>() {
@@ -94,7 +105,7 @@ fn keeps_rows_apart(model: &TypedModel, node: &TypedNode, by_rows: &[bool]) -> R
     } else if let Some(op) = node.op_as::<SumPool>() {
         has_batch(&op.pool_spec)
     } else if let Some(op) = node.op_as::<Slice>() {
-        op.axis > 0
+        op.axis > 0 && !of_batch(&op.start) && !of_batch(&op.end)
     } else if let Some(op) = node.op_as::<Pad>() {
         op.pads.first() == Some(&(0, 0))
     } else {

@@ -3,7 +3,7 @@
 //!
 //! Few clients that ask again and again make a queue that stands but does not grow, and a burst makes one that goes away:
 //! both are served up to the longest wait. Requests that come faster than they can be run make one that grows without
-//! end: once the longest wait has been reached for an interval, the queue is cut to about one run and held there (as
+//! end: once the longest wait has been reached for an interval, the queue is cut to little more than one run and held there (as
 //! CoDel does, RFC 8289, but on the wait that is foretold), so that those that are admitted are answered fast, until
 //! hardly any is refused.
 
@@ -17,8 +17,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 const FEW: u64 = 10;
 /// Waits below this are no delay, however short a run is.
 const LEAST: Duration = Duration::from_millis(2);
-/// Runs that may wait before a request in a queue that is held: it begins when the next thread is free.
-const HELD_RUNS: u32 = 1;
+/// How many runs may wait before a request in a queue that is held. With one alone, batches would hardly grow again that
+/// have become small: each could be no larger than those before.
+const HELD_RUNS: f64 = 1.25;
 /// The weight of one run in what is known of all.
 const WEIGHT: f64 = 1.0 / 16.0;
 /// A run counts as at most so many times what was known: one hiccup says nothing.
@@ -107,9 +108,13 @@ impl Pressure {
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
-    /// Whether so many rows are known to run in `time`.
-    pub fn run_within(&self, rows: usize, time: Duration) -> bool {
-        self.seconds_of(rows).is_some_and(|seconds| seconds <= time.as_secs_f64())
+    /// How many rows are known to run in `time`.
+    pub fn rows_within(&self, time: Duration) -> usize {
+        match self.seconds_of(1) {
+            Some(seconds) if seconds > 0.0 => (time.as_secs_f64() / seconds) as usize,
+            Some(_) => usize::MAX,
+            None => 0,
+        }
     }
 
     fn seconds_of(&self, rows: usize) -> Option<f64> {
@@ -130,7 +135,7 @@ impl Pressure {
         let most = match &mut self.held {
             Some(held) => {
                 held.came += 1;
-                longest.min(LEAST.max(run * HELD_RUNS))
+                longest.min(self.held_wait())
             }
             None => longest,
         };
@@ -152,12 +157,22 @@ impl Pressure {
             return Verdict::Refuse { wait, most };
         }
         self.held = Some(Held { since: now, came: 1, refused: 1 });
-        Verdict::Shed { wait, most: longest.min(LEAST.max(run * HELD_RUNS)) }
+        Verdict::Shed { wait, most: longest.min(self.held_wait()) }
+    }
+
+    fn held_wait(&self) -> Duration {
+        LEAST.max(
+            Duration::try_from_secs_f64(self.run_seconds() * HELD_RUNS).unwrap_or(Duration::MAX),
+        )
     }
 
     fn run(&self) -> Duration {
-        let seconds = if self.runs > 0.0 { self.seconds / self.runs } else { 0.0 };
+        let seconds = self.run_seconds();
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
+    fn run_seconds(&self) -> f64 {
+        if self.runs > 0.0 { self.seconds / self.runs } else { 0.0 }
     }
 
     fn let_go(&mut self, now: Instant, window: Duration) {

@@ -307,17 +307,19 @@ impl Shared {
         let mut session = self.plan.session().ok();
         let (mut ran, mut last) = (None, 0);
         while let Some(batch) = self.next_batch(ran) {
-            let work = self.work_of(&batch);
-            handoff::send_before(work == last && work > 0);
+            let (rows, work) = (rows_of(&batch), self.work_of(&batch));
+            // a row of the same shapes costs what the last cost
+            let alike = ran.filter(|_| work == last && work > 0);
+            handoff::send_before(alike.map(|(ran, time)| time.mul_f64(rows as f64 / ran as f64)));
             last = work;
             ran = Some(self.run(batch, &mut session));
         }
         handoff::send();
     }
 
-    /// A number for what the run of a batch costs, as far as shapes tell; 0 where it has many rows.
+    /// A number for what a row of a batch costs, as far as shapes tell; 0 where it has many rows.
     fn work_of(&self, batch: &[Job]) -> u64 {
-        if batch.iter().map(|job| job.rows).sum::<usize>() > handoff::FEW_ROWS {
+        if rows_of(batch) > handoff::FEW_ROWS {
             return 0;
         }
         let inner = usize::from(self.rows == Rows::Any);
@@ -379,10 +381,12 @@ impl Shared {
                 self.wake.notify_one();
             }
         } else if self.gathers {
+            let most = state.pressure.rows_within(LONGEST_GATHERED).min(MOST_GATHERED);
             let mut rows = batch[0].rows;
-            while rows < MOST_GATHERED
-                && state.pressure.run_within(rows + 1, LONGEST_GATHERED)
-                && let Some(job) = state.next_like(&batch[0], MOST_GATHERED - rows)
+            // a thread that is free runs one at the same time
+            while rows < most
+                && state.jobs.len() > self.idle.load(Relaxed)
+                && let Some(job) = state.next_like(&batch[0], most - rows)
             {
                 rows += job.rows;
                 batch.push(job);
@@ -397,14 +401,14 @@ impl Shared {
         for job in &batch {
             self.metrics.waiting.add(start.duration_since(job.came));
         }
-        let rows = batch.iter().map(|job| job.rows).sum();
+        let rows = rows_of(&batch);
         self.metrics.add_batch(rows);
         let inputs = match batch.as_mut_slice() {
             [one] => Ok(take(&mut one.inputs)),
             several => joined(several.iter().map(|job| &job.inputs)),
         };
         let outputs = inputs.and_then(|inputs| self.run_rows(session, inputs, rows));
-        let time = start.elapsed();
+        let mut time = start.elapsed();
         self.metrics.running.add(time);
         for marks in batch.iter().filter_map(|job| job.marks.as_ref()) {
             let _ = marks.run.set((start, Instant::now(), rows));
@@ -425,10 +429,14 @@ impl Shared {
                 handoff::send_after(start);
             }
             Err(_) if batch.len() > 1 => {
+                handoff::send();
                 for job in batch {
+                    let again = Instant::now();
                     let outputs = self.run_rows(session, job.inputs, job.rows).map_err(failed);
+                    self.metrics.running.add(again.elapsed());
                     let _ = job.reply.send(outputs);
                 }
+                time = start.elapsed();
             }
             Err(error) => {
                 let failure = failed(error);
@@ -494,6 +502,10 @@ impl Shared {
             false => Ok(outputs),
         }
     }
+}
+
+fn rows_of(batch: &[Job]) -> usize {
+    batch.iter().map(|job| job.rows).sum()
 }
 
 /// As in TensorFlow, what a model cannot do with inputs of the right type and shape is the inputs' fault; a panic is ours.

@@ -24,4 +24,6 @@ pub use tract_onnx::tract_hir::internal::*;
 pub use tract_onnx_opl::lrn::Lrn;
 pub use tract_onnx_opl::non_max_suppression::{self, NonMaxSuppression};
 pub use tract_onnx_opl::non_zero::NonZero;
+#[cfg(test)]
+pub use tract_onnx_opl::random;
 pub use tract_onnx_opl::resize as onnx_resize;

@@ -25,7 +25,7 @@ mkdir -p "${targets[@]/#/$cache/corpus-}" "$cache/findings"
 CARGO_TARGET_DIR=$cache/target RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/rustc_with_coverage.sh cargo build --quiet --profile fuzz -p mlctl-fuzz
 [[ -z ${FUZZ_CLEAN-} ]] || rm -rf "$cache"/corpus-*/*
 rm -rf "$cache/seeds"
-"$python" fuzz/seeds.py "${MLCTL:-${CARGO_TARGET_DIR:-target}/release/mlctl}" "$cache/seeds"
+"$python" fuzz/seeds.py "${MLCTL:-${CARGO_TARGET_DIR:-target}/release/mlctl}" "$cache/seeds" "${targets[@]}"
 
 # What a process writes goes to memory where there is a file system for that; the address space is bounded so that a single huge
 # allocation is a finding too.

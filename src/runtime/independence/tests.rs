@@ -7,7 +7,9 @@ use crate::runtime::test_graph::{Build, Graph, N};
 use crate::runtime::{Plan, Tensor};
 use crate::tract::ops::array::Gather;
 use crate::tract::ops::math;
-use crate::tract::{SpecialOps, ToDim, tensor1, tvec};
+use crate::tract::ops::nn::{Reduce, Reducer};
+use crate::tract::random::{Dist, Random};
+use crate::tract::{DatumExt, IntoArcTensor, SpecialOps, ToDim, tensor0, tensor1, tvec};
 use std::path::Path;
 
 const X: &[usize] = &[N, 4];
@@ -21,9 +23,6 @@ const APART: &[(&str, &[&[usize]], Build)] = &[
     }),
     ("two inputs", &[X, X], |g, x| Ok(vec![g.op(math::mul(), &[x[0], x[1]])?])),
     ("two outputs", &[X], |g, x| Ok(vec![g.op(math::exp(), &[x[0]])?, g.dense(x[0], 4, 2)?])),
-    ("the largest within rows", &[&[N, 4, 5]], |g, x| {
-        Ok(vec![g.op(Reduce::new(tvec![1], Reducer::Max), &[x[0]])?])
-    }),
     ("products of each row's own matrices", &[&[N, 2, 3], &[N, 3, 5]], |g, x| {
         Ok(vec![g.einsum("bik,bkj->bij", &[x[0], x[1]])?])
     }),
@@ -46,6 +45,20 @@ const TOGETHER: &[(&str, &[&[usize]], Build)] = &[
         Ok(vec![g.op(SoftmaxRows { axis: 0 }, &[x[0]])?])
     }),
     ("a sum that a row's place in memory rounds", &[X], |g, x| Ok(vec![g.sum(&[1], x[0])?])),
+    ("a largest that a row's place in memory tells", &[&[N, 4, 5]], |g, x| {
+        Ok(vec![g.op(Reduce::new(tvec![1], Reducer::Max), &[x[0]])?])
+    }),
+    ("a column by the number of rows", &[X], |g, x| {
+        let n = g.n();
+        Ok(vec![g.op(Slice::new(1, n.clone(), n + 1), &[x[0]])?])
+    }),
+    ("other numbers in each run", &[X], |g, x| {
+        let (low, high) = (tensor0(0f32).into_arc_tensor(), tensor0(1f32).into_arc_tensor());
+        let dist = Dist::Uniform { low, high };
+        let op = Random { fact: f32::fact([1, 4]), dist, seed: Some(1) };
+        let noise = g.op(op, &[])?;
+        Ok(vec![g.op(math::add(), &[x[0], noise])?])
+    }),
     ("how like each other row", &[X], |g, x| {
         Ok(vec![g.einsum("ik,jk->ij", &[x[0], x[0]])?])
     }),

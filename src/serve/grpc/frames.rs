@@ -159,7 +159,7 @@ pub mod tests {
     use std::convert::Infallible;
     use std::future::Future;
     use std::io::Write;
-    use std::time::Instant;
+
     use tokio::sync::mpsc;
     use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 
@@ -226,13 +226,13 @@ pub mod tests {
 
     #[test]
     fn what_nobody_reads_is_not_unpacked() {
-        let bomb = framed(1, &gzipped(&vec![0; 16 << 20]));
-        let body = Full::new(Bytes::from(bomb.repeat(200)));
-        let start = Instant::now();
-        let failure = run(Messages::new(body, true, &limits(16 << 20)).only()).unwrap_err();
+        // unpacking this would tell that it is no gzip
+        let body = Full::new(Bytes::from(framed(1, b"no gzip").repeat(2)));
+        let failure = run(Messages::new(body, true, &limits(100)).only()).unwrap_err();
         assert_eq!(failure.code, Code::Unimplemented);
-        // 3 GB take seconds
-        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+        let body = Full::new(Bytes::from(framed(1, b"no gzip")));
+        let failure = run(Messages::new(body, true, &limits(100)).only()).unwrap_err();
+        assert_ne!(failure.code, Code::Unimplemented);
     }
 
     #[test]

@@ -99,9 +99,11 @@ pub fn send_after(start: Instant) {
     }
 }
 
-/// Sends what is held before a run that may be longer than the last one.
-pub fn send_before(is_like_the_last: bool) {
-    if !is_like_the_last {
+/// Sends what is held before a run that takes so long, as far as that is known, unless it is over in time.
+pub fn send_before(run: Option<Duration>) {
+    let first = HELD.with_borrow(|held| held.first);
+    let held = first.map_or(Duration::ZERO, |first| first.elapsed());
+    if run.is_none_or(|run| held + run > LONGEST_HELD) {
         send();
     }
 }
@@ -177,16 +179,18 @@ mod tests {
         let (to, mut reply) = channel();
         hold(to, Ok(vec![]));
         send_after(Instant::now());
-        send_before(true);
+        send_before(Some(SHORT));
         assert!(holds() && reply.try_recv().is_err());
         let (to, next) = channel();
         hold(to, Ok(vec![]));
         send_after(long_ago);
         assert!(!holds());
         assert!(reply.blocking_recv().unwrap().is_ok() && next.blocking_recv().unwrap().is_ok());
-        let (to, reply) = channel();
-        hold(to, Ok(vec![]));
-        send_before(false);
-        assert!(!holds() && reply.blocking_recv().unwrap().is_ok());
+        for next in [None, Some(LONGEST_HELD)] {
+            let (to, reply) = channel();
+            hold(to, Ok(vec![]));
+            send_before(next);
+            assert!(!holds() && reply.blocking_recv().unwrap().is_ok());
+        }
     }
 }

@@ -241,6 +241,9 @@ fn short_runs_are_gathered() {
     let slower = queue_of(doubling(any()), None);
     ran(&slower, 200);
     assert_eq!(sizes(&slower, &[1; 5]), [vec![1; 2], vec![1; 2], vec![1]], "400 µs, not 600");
+    assert_eq!(sizes(&slower, &[1, 7]), [[1], [7]], "1.6 ms");
+    queue.shared.idle.store(2, Relaxed);
+    assert_eq!(sizes(&queue, &[1; 5]), [vec![1; 3], vec![1], vec![1]], "two threads are free");
     let slow = queue_of(doubling(any()), None);
     ran(&slow, 1000);
     assert_eq!(sizes(&slow, &[1, 1]), [[1], [1]]);

@@ -1,10 +1,12 @@
 //! A model of one product, by hand: rows come back as they went, whatever the batches.
 
 use super::*;
+use crate::compare::example_inputs;
 use crate::graph::{
     Activation, BinaryOp, Dim, ElementType, LiteOp, Model, Node, Subgraph, Tensor as LiteTensor,
 };
-use crate::model::plan_lite;
+use crate::model::{LoadedModel, locate, plan_lite};
+use std::path::Path;
 use std::time::Duration;
 
 /// `y = x + x`, of rows of two values.
@@ -276,6 +278,42 @@ fn gathered_requests_get_their_own_rows() {
     let (runs, rows) = queue.metrics().batches();
     assert!(runs < 4000 && rows == 7800, "{runs} runs of {rows} rows: no two ran together");
     queue.end();
+}
+
+#[test]
+fn rows_that_may_be_gathered_keep_their_bits() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let mut apart = vec![];
+    for folder in ["models", "fuzz", "keras"] {
+        for entry in fixtures.join(folder).read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_string();
+            let is_model =
+                [".onnx", ".tflite", ".keras", ".h5"].iter().any(|end| name.ends_with(end));
+            // what was found by fuzzing may not end
+            if !is_model || name.starts_with("finding_") {
+                continue;
+            }
+            let loaded = locate(Some(&path)).and_then(|located| LoadedModel::load(&located));
+            let Ok(plan) = loaded.and_then(|loaded| loaded.plan()) else { continue };
+            if !plan.rows_are_independent() {
+                continue;
+            }
+            let inputs = example_inputs(&plan, plan.inputs(), None).unwrap().runs.remove(0);
+            let run = |inputs| plan.session().unwrap().run(inputs).unwrap();
+            let together = run(inputs.clone());
+            for row in 0..inputs[0].shape()[0] {
+                let cut = |tensors: &[Tensor]| -> Vec<Tensor> {
+                    tensors.iter().map(|t| t.slice(0, row, row + 1).unwrap()).collect()
+                };
+                assert_eq!(run(cut(&inputs)), cut(&together), "{name}, row {row}");
+            }
+            apart.push(name);
+        }
+    }
+    for known in ["lenet_mnist.onnx", "dense.onnx", "conv_relu_pool.tflite"] {
+        assert!(apart.iter().any(|name| name == known), "{known} is not among {apart:?}");
+    }
 }
 
 #[test]

@@ -102,6 +102,8 @@ struct Run {
     /// Since when answers count.
     counts: Cell<Option<Instant>>,
     answered: Cell<u64>,
+    /// Of these, the ones that came while answers count, whenever their requests were sent.
+    in_time: Cell<u64>,
     stopped: Cell<bool>,
 }
 
@@ -141,6 +143,7 @@ async fn measure(options: &Options) -> Result<serde_json::Value> {
         report: RefCell::default(),
         counts: Cell::new(None),
         answered: Cell::new(0),
+        in_time: Cell::new(0),
         stopped: Cell::new(false),
     });
     let mut connections = vec![];
@@ -165,7 +168,6 @@ async fn measure(options: &Options) -> Result<serde_json::Value> {
     run.counts.set(None);
     let (answered, (cpu_after, own_after)) = (run.answered.get() - answered_before, used());
     let looked_at = asked.elapsed().as_secs_f64();
-    let count = run.report.borrow().count;
     run.stopped.set(true);
     let unsent = run.due.borrow().len();
     run.more_due.notify_waiters();
@@ -181,7 +183,7 @@ async fn measure(options: &Options) -> Result<serde_json::Value> {
         "connections": options.connections,
         "seconds": wall,
         "rate": options.rate,
-        "per_second": count as f64 / wall,
+        "per_second": run.in_time.get() as f64 / wall,
         "unsent": unsent,
         "bytes_sent": request.len(),
         "cpu_us": micros(cpu_before, cpu_after),
@@ -255,6 +257,9 @@ async fn connection(run: Rc<Run>, request: Bytes) {
             }
         };
         run.answered.set(run.answered.get() + 1);
+        if counts.is_some() {
+            run.in_time.set(run.in_time.get() + 1);
+        }
         if let Some(at) = at {
             run.report.borrow_mut().add(status, at, answered, served);
         }

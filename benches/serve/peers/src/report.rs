@@ -21,7 +21,7 @@ pub struct Report {
     answers: BTreeMap<Vec<u8>, u64>,
     /// How late the generator itself was at most, by window: what the machine took from it.
     late: Vec<Duration>,
-    pub count: u64,
+    count: u64,
 }
 
 impl Report {

@@ -154,6 +154,22 @@ fn batches_stay_full_where_the_queue_is_held() {
 }
 
 #[test]
+fn batches_that_became_small_in_a_lull_grow_again() {
+    for (threads, batch, run) in [(1, 16, ms(10)), (2, 32, ms(20)), (4, 8, ms(1))] {
+        let mut crowd = Simulation::new(Some(MOST), threads, run);
+        (crowd.batch, crowd.further) = (batch, run / 10);
+        crowd.load(4.0 * crowd.capacity(), ms(10_000));
+        // shorter than a queue that is held is watched
+        crowd.load(crowd.capacity() / 50.0, ms(900));
+        assert!(crowd.pressure.is_held());
+        let before = crowd.answered.len();
+        crowd.load(4.0 * crowd.capacity(), ms(2_000));
+        let answered = (crowd.answered.len() - before) as f64 / (2.0 * crowd.capacity());
+        assert!(answered > 0.9, "{threads} threads, {batch} rows, {run:?}: {answered}");
+    }
+}
+
+#[test]
 fn clients_that_ask_again_and_again_are_served() {
     for (clients, threads, run) in [(16, 2, ms(60)), (200, 2, ms(4)), (32, 8, ms(200))] {
         let mut queue = Simulation::new(Some(MOST), threads, run);

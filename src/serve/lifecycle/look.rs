@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -259,13 +260,13 @@ impl Decider {
 
     /// Drains what no request can find any more, then says so.
     pub(super) fn retire(&self, servable: Option<Arc<Servable>>, then: Event) {
-        let events = self.events.clone();
+        let told = AtEnd { events: self.events.clone(), event: Some(then) };
         let drain = move || {
             if let Some(servable) = servable {
                 drain(servable);
             }
             mmap::return_freed_memory();
-            let _ = events.send(then);
+            drop(told);
         };
         let thread = thread::Builder::new().name("drain".into());
         if thread.spawn(drain).is_err() {
@@ -314,6 +315,20 @@ impl Decider {
     }
 }
 
+/// Sends an event when it is dropped: also where the thread that should do so cannot start.
+struct AtEnd {
+    events: Sender<Event>,
+    event: Option<Event>,
+}
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        if let Some(event) = self.event.take() {
+            let _ = self.events.send(event);
+        }
+    }
+}
+
 /// The version, or why there is none: whatever happens, the deciding thread is told.
 fn loaded(model: &str, version: u64, folder: &Path, queue: &QueueOptions) -> Result<Servable> {
     let load = || servable::load(model, version, folder, queue);
@@ -333,5 +348,23 @@ fn drain(mut servable: Arc<Servable>) {
             Err(still_used) => servable = still_used,
         }
         thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn the_end_is_told_of_though_its_thread_cannot_start() {
+        let (events, receiver) = channel();
+        let told = AtEnd { events, event: Some(Event::Unloaded { model: "a".into(), version: 3 }) };
+        let work = move || drop(told);
+        // what becomes of it in `Builder::spawn` then
+        drop(work);
+        let event = receiver.recv().unwrap();
+        assert!(matches!(event, Event::Unloaded { model, version: 3 } if model == "a"));
+        assert!(receiver.recv().is_err());
     }
 }

@@ -266,7 +266,7 @@ def main():
     arguments.add_argument("--seconds", type=float, default=2.0)
     arguments.add_argument("--connections", type=int, default=16)
     arguments.add_argument("--batch", type=int, default=4)
-    arguments.add_argument("--batch-seconds", type=float, default=30.0)
+    arguments.add_argument("--batch-seconds", type=float, default=20.0)
     arguments.add_argument("--only", choices=["requests", "latency", "batches"])
     arguments.add_argument("--realtime", action="store_true", help="run everything before other work on the machine (chrt -r 1; needs root)")
     arguments.add_argument("--json", type=Path, help="write all reports here")

@@ -133,6 +133,10 @@ fn keys_open_what_health_does_not() {
         let answer = ask(&server, "POST", PREDICT, &[header], GOOD);
         assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"predictions": [2.5]}"#));
     }
+    // who has no key cannot make the server hold much
+    let large = "x".repeat((64 << 10) + 1);
+    assert_eq!(ask(&server, "GET", "/healthz", &[], &large[1..]).status, 200);
+    assert_eq!(ask(&server, "GET", "/healthz", &[], &large).status, 413);
     let own = ["X-API-Key: s3cret-of-the-shop"];
     assert_eq!(ask(&server, "GET", "/", &own, "").status, 200);
     let metrics = ask(&server, "GET", "/monitoring/prometheus/metrics", &own, "").text();

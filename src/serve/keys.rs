@@ -27,6 +27,31 @@ pub struct Keys {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(pub Arc<str>);
 
+/// Whose request is read, and how much of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    pub caller: Option<Caller>,
+    /// A body may have so many bytes, where the server's own limit is not lower.
+    pub most_body: usize,
+}
+
+impl Admitted {
+    /// What is open to everyone where others need a key, takes no body to speak of.
+    const OPEN_BODY: usize = 64 << 10;
+
+    pub fn anyone() -> Admitted {
+        Admitted { caller: None, most_body: usize::MAX }
+    }
+
+    pub fn openly() -> Admitted {
+        Admitted { most_body: Admitted::OPEN_BODY, ..Admitted::anyone() }
+    }
+
+    pub fn known(caller: Caller) -> Admitted {
+        Admitted { caller: Some(caller), ..Admitted::anyone() }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Key {
     name: Arc<str>,

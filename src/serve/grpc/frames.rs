@@ -49,6 +49,11 @@ where
         Messages { body, held: Pieces::default(), packs, most, stretch }
     }
 
+    /// Lowers the bytes that a message may have.
+    pub fn at_most(self, bytes: usize) -> Messages<B> {
+        Messages { most: self.most.min(bytes), ..self }
+    }
+
     /// The next message, `None` at the end. It may begin whenever it likes, and must then come at the pace of bodies.
     pub async fn next(&mut self) -> Answer<Option<Bytes>> {
         while self.held.bytes().is_empty() {

@@ -14,7 +14,7 @@ use super::Server;
 use super::config::{ModelConfig, Policy, check_name};
 use super::examples::{self, Examples, MOST_BYTES, Scores, Values, tensors_of};
 use super::failure::{Answer, Code, Failure};
-use super::keys::Caller;
+use super::keys::{Admitted, Caller};
 use super::kserve;
 use super::metrics::Kind;
 use super::registry::{State, Wanted};
@@ -125,17 +125,16 @@ pub fn admit_of(server: &Arc<Server>) -> Admit {
 }
 
 /// Health is open to everyone, as over REST.
-fn guard(server: &Server, path: &str, headers: &HeaderMap) -> Answer<Option<Caller>> {
+fn guard(server: &Server, path: &str, headers: &HeaderMap) -> Answer<Admitted> {
     const OPEN: [&str; 2] = [
         "/inference.GRPCInferenceService/ServerLive",
         "/inference.GRPCInferenceService/ServerReady",
     ];
-    match &server.keys {
-        Some(keys) if !path.starts_with("/grpc.health.v1.Health/") && !OPEN.contains(&path) => {
-            keys.caller(headers).map(Some)
-        }
-        _ => Ok(None),
+    let Some(keys) = &server.keys else { return Ok(Admitted::anyone()) };
+    if path.starts_with("/grpc.health.v1.Health/") || OPEN.contains(&path) {
+        return Ok(Admitted::openly());
     }
+    keys.caller(headers).map(Admitted::known)
 }
 
 async fn handle(server: &Arc<Server>, call: Call, kind: &mut Option<Kind>) -> Answer<Vec<u8>> {

@@ -61,7 +61,7 @@ where
         Ok(packs) => packs,
         Err(failure) => return refusal(failure),
     };
-    let caller = (each.admit)(each.path, &head.headers);
+    let caller = (each.admit)(each.path, &head.headers).map(|admitted| admitted.caller);
     if caller.is_err() {
         // told of as one call is
         let call = each.call(head.headers, Bytes::new(), caller);
@@ -98,7 +98,8 @@ async fn answer_all<A, F, B>(
             Some(Err(failure)) => Err(status_of(failure)),
             Some(Ok(Some(message))) => {
                 // a key may be taken back meanwhile
-                let caller = first.take().unwrap_or_else(|| (each.admit)(each.path, &headers));
+                let again = || (each.admit)(each.path, &headers).map(|admitted| admitted.caller);
+                let caller = first.take().unwrap_or_else(again);
                 let is_admitted = caller.is_ok();
                 let answer = (each.answer)(each.call(headers.clone(), message, caller));
                 // nobody waits for it where the client has gone
@@ -120,6 +121,7 @@ async fn answer_all<A, F, B>(
 mod tests {
     use super::super::frames::tests::{Sent, framed, limits, run, send, sent};
     use super::*;
+    use crate::serve::keys::Admitted;
     use http_body_util::BodyExt;
     use std::pin::Pin;
     use std::sync::Mutex;
@@ -142,7 +144,7 @@ mod tests {
     }
 
     fn everyone() -> Admit {
-        Arc::new(|_, _| Ok(None))
+        Arc::new(|_, _| Ok(Admitted::anyone()))
     }
 
     async fn ask(each: Each<Answers>, body: Sent) -> hyper::Response<tonic::body::Body> {
@@ -214,7 +216,7 @@ mod tests {
             let mut asked = asked.lock().unwrap();
             *asked += 1;
             match *asked {
-                1..=2 => Ok(None),
+                1..=2 => Ok(Admitted::anyone()),
                 _ => Err(Failure::new(Code::Unauthenticated, "no")),
             }
         });

@@ -6,7 +6,7 @@ use crate::serve::failure::{Answer, Failure};
 use crate::serve::http::timed::Timed;
 use crate::serve::http::tls::Stream;
 use crate::serve::http::{Limits, Port, told_to_stop};
-use crate::serve::keys::Caller;
+use crate::serve::keys::{Admitted, Caller};
 use bytes::{BufMut, Bytes};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -44,7 +44,7 @@ pub struct Call {
 }
 
 /// Who calls, by path and metadata.
-pub type Admit = Arc<dyn Fn(&str, &HeaderMap) -> Answer<Option<Caller>> + Send + Sync>;
+pub type Admit = Arc<dyn Fn(&str, &HeaderMap) -> Answer<Admitted> + Send + Sync>;
 
 /// A service of tonic's.
 pub type Serve = Arc<
@@ -181,11 +181,13 @@ where
 {
     let (head, body) = request.into_parts();
     let (path, headers) = (head.uri.path().to_string(), head.headers);
-    let caller = admit(&path, &headers);
+    let admitted = admit(&path, &headers);
     let read = async {
-        match (&caller, packing(&headers)?) {
+        match (&admitted, packing(&headers)?) {
             (Err(_), _) => Ok(Bytes::new()),
-            (Ok(_), packs) => Messages::new(body, packs, limits).only().await,
+            (Ok(admitted), packs) => {
+                Messages::new(body, packs, limits).at_most(admitted.most_body).only().await
+            }
         }
     };
     let message = match read.await {
@@ -194,6 +196,7 @@ where
     };
     let time = headers.get("grpc-timeout").and_then(|v| timeout_of(v.to_str().ok()?));
     let packs = packs_answers(&headers);
+    let caller = admitted.map(|admitted| admitted.caller);
     match answer(Call { path, headers, message, caller, came, time }).await {
         Ok(message) => answered(tokio_stream::once(Ok(message)), packs),
         Err(failure) => refusal(failure),
@@ -311,7 +314,7 @@ mod tests {
     }
 
     fn everyone() -> Admit {
-        Arc::new(|_, _| Ok(None))
+        Arc::new(|_, _| Ok(Admitted::anyone()))
     }
 
     #[test]
@@ -377,6 +380,22 @@ mod tests {
         assert_eq!(response.unwrap().headers()["grpc-status"], "16");
         assert_eq!(calls.load(Relaxed), 1);
         drop(sender);
+    }
+
+    #[test]
+    fn what_is_open_to_everyone_takes_no_large_message() {
+        let admit: Admit = Arc::new(|_, _| Ok(Admitted::openly()));
+        let most = Admitted::openly().most_body;
+        let status = |limit: usize, size: usize| {
+            let request = asked(headers(&[]), Full::new(framed(0, &vec![0; size]).into()));
+            let answer = |call: Call| async move { Ok(call.message.to_vec()) };
+            let response = run(unary(request, &limits(limit), &admit, Instant::now(), answer));
+            response.headers().get("grpc-status").map(|v| v.to_str().unwrap().to_string())
+        };
+        let too_large = Some("8".to_string());
+        assert_eq!(status(1 << 20, most), None);
+        assert_eq!(status(1 << 20, most + 1), too_large);
+        assert_eq!(status(100, 101), too_large);
     }
 
     #[test]

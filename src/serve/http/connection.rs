@@ -193,12 +193,15 @@ async fn read(
         caller: Ok(None),
         came: Instant::now(),
     };
-    request.caller = (rules.admit)(&request);
-    if body.is_end_stream() || request.caller.is_err() {
+    let admitted = (rules.admit)(&request);
+    let most = admitted.as_ref().map_or(0, |admitted| admitted.most_body.min(rules.limits.body));
+    let is_refused = admitted.is_err();
+    request.caller = admitted.map(|admitted| admitted.caller);
+    if body.is_end_stream() || is_refused {
         let is_whole = body.is_end_stream();
         return Ok((request, is_whole));
     }
-    let body = body::read(body, rules.limits.body, &rules.limits).await;
+    let body = body::read(body, most, &rules.limits).await;
     request.body = body.map_err(Refusal::Body)?;
     request.came = Instant::now();
     Ok((request, true))
@@ -238,6 +241,7 @@ fn accepts_gzip(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::keys::Admitted;
     use hyper::header::HeaderName;
     use tokio::net::TcpSocket;
 
@@ -280,7 +284,8 @@ mod tests {
         const BUFFER: u32 = 16 << 10;
         let idle = Duration::from_millis(500);
         let limits = Arc::new(Limits { idle, ..Limits::default() });
-        let rules = Rules { limits, mark: Arc::new(|_, _| {}), admit: Arc::new(|_| Ok(None)) };
+        let admit: Admit = Arc::new(|_| Ok(Admitted::anyone()));
+        let rules = Rules { limits, mark: Arc::new(|_, _| {}), admit };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let socket = TcpSocket::new_v4().unwrap();

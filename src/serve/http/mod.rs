@@ -6,7 +6,7 @@ pub mod timed;
 pub mod tls;
 
 use super::failure::{Answer, Code, Failure};
-use super::keys::Caller;
+use super::keys::{Admitted, Caller};
 use super::metrics::Metrics;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -217,7 +217,7 @@ pub async fn race<T>(
 pub type Mark = Arc<dyn Fn(Option<&HeaderValue>, &mut Response) + Send + Sync>;
 
 /// Who asks, by a request whose body has not been read.
-pub type Admit = Arc<dyn Fn(&Request) -> Answer<Option<Caller>> + Send + Sync>;
+pub type Admit = Arc<dyn Fn(&Request) -> Answer<Admitted> + Send + Sync>;
 
 /// Serves HTTP/1.1 on `port`: `answer` says what; `mark` is for answers to requests that it does not see.
 pub async fn listen<F>(

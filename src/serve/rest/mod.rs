@@ -8,7 +8,7 @@ use super::Server;
 use super::failure::{Answer, Code, Failure};
 use super::http::body::{NoBody, unpack};
 use super::http::{JSON, Request, Response};
-use super::keys::Caller;
+use super::keys::{Admitted, Caller};
 use super::kserve;
 use super::metrics::Kind;
 use super::status;
@@ -113,12 +113,15 @@ async fn guarded(
 const OPEN: [&str; 4] = ["/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"];
 
 /// Who asks, by the request's head.
-pub fn admit(server: &Server, request: &Request) -> Answer<Option<Caller>> {
-    let Some(keys) = &server.keys else { return Ok(None) };
+pub fn admit(server: &Server, request: &Request) -> Answer<Admitted> {
+    let Some(keys) = &server.keys else { return Ok(Admitted::anyone()) };
     let is_open = OPEN.contains(&request.path.as_str())
         || (request.method == "GET" && server.options.health_path.as_ref() == Some(&request.path))
         || server.options.cors.preflight(request).is_some();
-    if is_open { Ok(None) } else { keys.caller(&request.headers).map(Some) }
+    if is_open {
+        return Ok(Admitted::openly());
+    }
+    keys.caller(&request.headers).map(Admitted::known)
 }
 
 /// The path that a path of the server's own options stands for.

@@ -19,8 +19,9 @@ from report import Report, at_most, equal
 
 HERE = Path(__file__).parent
 PACKAGES = ["@tensorflow/tfjs@4.22.0", "@vladmandic/human@3.3.6"]
-# Seen: 1.6e-4 and 1.2e-5. The cause is not found.
-TOLERANCES = {"facemesh": 2e-4, "handlandmark-lite": 2e-5}
+# An output whose values are all smaller counts as if this were its largest: what rounding leaves of a probability near 0 is the
+# rounding of its logit, and facemesh's score of noise is 6e-5 (e to the -9.8).
+LEAST_SCALE = 0.01
 MODELS = ["antispoof", "blazeface", "emotion", "facemesh", "handlandmark-lite", "iris", "liveness", "movenet-lightning"]
 
 
@@ -62,7 +63,7 @@ def difference(mlctl, modules, model, work):
     worst = 0.0
     for tensor in json.loads((work / "y.json").read_text()):
         wanted = np.array(tensor["data"], np.float64).reshape(tensor["shape"])
-        scale = max(float(np.abs(wanted).max(initial=0)), 1e-30)
+        scale = max(float(np.abs(wanted).max(initial=0)), LEAST_SCALE)
         # TensorFlow.js names no outputs: the nearest of that shape is it
         worst = max(worst, min(float(np.abs(got - wanted).max(initial=0)) / scale for got in found.values() if got.shape == wanted.shape))
     return worst
@@ -75,7 +76,7 @@ def main():
         work = Path(temporary)
         for name in MODELS:
             model = models / f"{name}.json"
-            report.check(f"{name}: against TensorFlow.js", lambda: difference(mlctl, modules, model, work), at_most(TOLERANCES.get(name, 1e-5)))
+            report.check(f"{name}: against TensorFlow.js", lambda: difference(mlctl, modules, model, work), at_most(1e-5))
             mlctl.run("convert", model, "-o", work / f"{name}.tflite", "-q", cwd=work)
             report.check(f"{name}: converted", lambda: (work / f"{name}.tflite").exists(), equal(True))
         done = subprocess.run([mlctl.binary, "convert", models / "handtrack.json", "-o", work / "handtrack.tflite"], capture_output=True, text=True)

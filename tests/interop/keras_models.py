@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# as TensorFlow does by itself on newer processors; without it some convolutions run nowhere
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 IS_KERAS_3 = os.environ.get("KERAS", "3") == "3"

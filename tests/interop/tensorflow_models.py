@@ -11,6 +11,7 @@ import re
 import traceback
 from pathlib import Path
 
+# oneDNN: as TensorFlow does by itself on newer processors; without it some convolutions run nowhere
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "TF_ENABLE_ONEDNN_OPTS": "1", "KERAS_BACKEND": "tensorflow"}
 
 import keras

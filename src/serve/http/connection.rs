@@ -193,13 +193,18 @@ async fn read(
         caller: Ok(None),
         came: Instant::now(),
     };
-    let admitted = (rules.admit)(&request);
-    let most = admitted.as_ref().map_or(0, |admitted| admitted.most_body.min(rules.limits.body));
-    let is_refused = admitted.is_err();
-    request.caller = admitted.map(|admitted| admitted.caller);
-    if body.is_end_stream() || is_refused {
-        let is_whole = body.is_end_stream();
-        return Ok((request, is_whole));
+    let most = match (rules.admit)(&request) {
+        Ok(admitted) => {
+            request.caller = Ok(admitted.caller);
+            admitted.most_body.min(rules.limits.body)
+        }
+        Err(failure) => {
+            request.caller = Err(failure);
+            return Ok((request, body.is_end_stream()));
+        }
+    };
+    if body.is_end_stream() {
+        return Ok((request, true));
     }
     let body = body::read(body, most, &rules.limits).await;
     request.body = body.map_err(Refusal::Body)?;

@@ -4,6 +4,8 @@ use super::*;
 use std::collections::VecDeque;
 
 const MOST: Duration = Duration::from_secs(1);
+/// Threads, the rows of a full batch, the time of one row.
+const BATCHES: [(usize, usize, Duration); 3] = [(1, 16, ms(10)), (2, 32, ms(20)), (4, 8, ms(1))];
 
 /// Threads that take what waits in order.
 struct Simulation {
@@ -41,6 +43,12 @@ impl Simulation {
             refused: 0,
             shed: 0,
         }
+    }
+
+    /// Runs of up to `batch` rows, each further one a tenth of the first. What is known before are runs of one row, far
+    /// from what full batches can do.
+    fn of_batches(threads: usize, batch: usize, run: Duration) -> Simulation {
+        Simulation { batch, further: run / 10, ..Simulation::new(Some(MOST), threads, run) }
     }
 
     /// Runs what can begin before `time`.
@@ -109,7 +117,7 @@ fn p99(times: impl Iterator<Item = Duration>) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-fn ms(ms: u64) -> Duration {
+const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
@@ -136,10 +144,8 @@ fn four_times_too_many_for_a_minute() {
 
 #[test]
 fn batches_stay_full_where_the_queue_is_held() {
-    for (threads, batch, run) in [(1, 16, ms(10)), (2, 32, ms(20)), (4, 8, ms(1))] {
-        // what is known at first are runs of one row, far from what full batches can do
-        let mut crowd = Simulation::new(Some(MOST), threads, run);
-        (crowd.batch, crowd.further) = (batch, run / 10);
+    for (threads, batch, run) in BATCHES {
+        let mut crowd = Simulation::of_batches(threads, batch, run);
         crowd.load(4.0 * crowd.capacity(), ms(60_000));
         assert!(crowd.pressure.is_held());
         let answered = crowd.answered.len() as f64 / (60.0 * crowd.capacity());
@@ -155,9 +161,8 @@ fn batches_stay_full_where_the_queue_is_held() {
 
 #[test]
 fn batches_that_became_small_in_a_lull_grow_again() {
-    for (threads, batch, run) in [(1, 16, ms(10)), (2, 32, ms(20)), (4, 8, ms(1))] {
-        let mut crowd = Simulation::new(Some(MOST), threads, run);
-        (crowd.batch, crowd.further) = (batch, run / 10);
+    for (threads, batch, run) in BATCHES {
+        let mut crowd = Simulation::of_batches(threads, batch, run);
         crowd.load(4.0 * crowd.capacity(), ms(10_000));
         // shorter than a queue that is held is watched
         crowd.load(crowd.capacity() / 50.0, ms(900));

@@ -35,6 +35,11 @@ count() {
         { grep -oE "[0-9]+ $word" || true; } | awk '{ total += $1 } END { print total + 0 }'
 }
 
+# What a step's log says failed, the first of them; a step that names nothing has its end shown.
+failures() {
+    grep -E '^(FAIL  |test .* FAILED$|error(\[|:))' "$1" | head -n 20 | cut -c -300 | grep . || tail -n 5 "$1" | cut -c -300
+}
+
 # step NAME COMMAND…: runs and shows a step; one that counts nothing itself counts as one test.
 step() {
     local name=$1 status=0 started=$SECONDS ok bad ignored
@@ -60,6 +65,7 @@ step() {
         summary+=("passed       $name: $ok in $((SECONDS - started)) s")
     else
         summary+=("FAILED       $name: $bad failed, $ok passed, exit $status")
+        while IFS= read -r line; do summary+=("             $line"); done < <(failures "$work/log")
     fi
     return 0
 }

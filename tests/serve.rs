@@ -2,12 +2,15 @@
 //! Paths, texts, codes and number forms are the table of tests/serve_operations.rs.
 
 mod serving;
+#[path = "serving/grpc.rs"]
+mod grpc;
 #[path = "serving/models.rs"]
 mod models;
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use grpc::{Call, frame};
 use mlctl::format::npy::read_npz;
 use models::{base_of, half_plus, put};
 use serde_json::{Value, json};
@@ -429,55 +432,6 @@ fn overload_is_refused_at_once_and_late_requests_end() {
     let server = start(&base, &["--threads=1", "--rest_api_timeout_in_ms=1"]);
     let response = server.post(PREDICT, body);
     assert_eq!(response.status, 504, "{}", response.text());
-    // those whose client has gone are not run
-    let before = Instant::now();
-    for _ in 0..200 {
-        let mut client = server.connect();
-        client.send(
-            format!(
-                "POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .as_bytes(),
-        );
-    }
-    assert_eq!(server.get("/healthz").status, 200);
-    assert!(before.elapsed() < Duration::from_secs(5));
-}
-
-#[test]
-fn sigterm_answers_what_runs_and_ends_well() {
-    let base = base_of(&models::slow(300_000));
-    let mut server = start(&base, &["--threads=2"]);
-    let body = r#"{"instances": [0]}"#;
-    let idle = server.connect();
-    let statuses: Vec<u16> = std::thread::scope(|scope| {
-        let own = &server;
-        let threads: Vec<_> =
-            (0..4).map(|_| scope.spawn(move || own.post(PREDICT, body).status)).collect();
-        while own
-            .get("/monitoring/prometheus/metrics")
-            .text()
-            .contains("mlctl_queue_depth{model=\"half\",version=\"1\"} 0")
-        {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        own.signal("TERM");
-        threads.into_iter().map(|t| t.join().unwrap()).collect()
-    });
-    assert_eq!(statuses, [200; 4]);
-    assert_eq!(server.wait_for_end().code(), Some(0), "{}", server.log());
-    drop(idle);
-    let mut server = start(&base, &["--threads=1"]);
-    let mut slow = server.connect();
-    slow.send(b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 18\r\n\r\n{");
-    server.signal("INT");
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(server.is_alive());
-    let start = Instant::now();
-    server.signal("INT");
-    assert_eq!(server.wait_for_end().code(), Some(0), "{}", server.log());
-    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -514,10 +468,6 @@ fn slow_clients_and_idle_connections_hold_nobody_up() {
 fn http_2_rapid_reset_ends_the_connection_alone() {
     let base = base_of(&half_plus(2.0));
     let server = start(&base, &[]);
-    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
-        let length = (payload.len() as u32).to_be_bytes();
-        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-    };
     let mut client = TcpStream::connect(&server.grpc).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
@@ -579,46 +529,10 @@ fn keys_are_looked_at_before_bodies_come() {
         "/inference.GRPCInferenceService/ModelStreamInfer",
     ] {
         let start = Instant::now();
-        refused_without_a_message(&server, path);
+        // though no message comes
+        let answer = Call::begin(&server, path, &[]).answer();
+        assert_eq!(answer, (None, true), "{path}");
         assert!(start.elapsed() < Duration::from_secs(5), "{path}: {:?}", start.elapsed());
-    }
-}
-
-/// Begins a call over HTTP/2 and waits for an answer that is only a head, though no message comes.
-fn refused_without_a_message(server: &Server, path: &str) {
-    const SETTINGS: u8 = 4;
-    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
-        let length = (payload.len() as u32).to_be_bytes();
-        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-    };
-    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
-    // :method POST, :scheme http; :path, :authority and content-type in full
-    let head = [
-        &[0x83, 0x86, 0x04][..],
-        &text(path),
-        &[0x01],
-        &text("x"),
-        &[0x0f, 16],
-        &text("application/grpc"),
-    ];
-    let mut client = TcpStream::connect(&server.grpc).unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-    client
-        .write_all(&[frame(SETTINGS, 0, 0, &[]), frame(1, 4, 1, &head.concat())].concat())
-        .unwrap();
-    loop {
-        let mut head = [0; 9];
-        client.read_exact(&mut head).unwrap();
-        let [a, b, c, kind, flags, ..] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        client.read_exact(&mut payload).unwrap();
-        match kind {
-            SETTINGS if flags == 0 => client.write_all(&frame(SETTINGS, 1, 0, &[])).unwrap(),
-            1 => return assert_eq!(flags & 1, 1, "{path}: {payload:?}"),
-            0 | 3 | 7 => panic!("{path}: frame {kind}: {payload:?}"),
-            _ => {}
-        }
     }
 }
 

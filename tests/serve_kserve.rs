@@ -2,19 +2,20 @@
 //! public field numbers.
 
 mod serving;
+#[path = "serving/grpc.rs"]
+mod grpc;
 #[path = "serving/models.rs"]
 mod models;
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use grpc::field;
 use models::{base_of, half_plus, put};
 use serde_json::{Value, json};
 use serving::{Response, Server};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
 
 fn start(base: &tempfile::TempDir, more: &[&str]) -> Server {
     let path = base.path().to_str().unwrap();
@@ -376,57 +377,9 @@ fn batching_is_told_and_times_are_held() {
     assert_eq!(server.post(INFER, &x("[1, 3]", "[1, 2, 3]")).status, 200);
 }
 
-/// One call over HTTP/2, with nothing but literal headers; `None` where the answer has no message.
+/// One call of KServe's service.
 fn call(server: &Server, method: &str, message: &[u8]) -> Option<Vec<u8>> {
-    const SETTINGS: u8 = 4;
-    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
-        let length = (payload.len() as u32).to_be_bytes();
-        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-    };
-    let path = format!("/inference.GRPCInferenceService/{method}");
-    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
-    // :method POST, :scheme http; :path, :authority, content-type and te in full
-    let head = [
-        &[0x83, 0x86, 0x04][..],
-        &text(&path),
-        &[0x01],
-        &text("x"),
-        &[0x0f, 16],
-        &text("application/grpc"),
-        &[0x00],
-        &text("te"),
-        &text("trailers"),
-    ];
-    let message = [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
-    let mut stream = TcpStream::connect(&server.grpc).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let asked =
-        [frame(SETTINGS, 0, 0, &[]), frame(1, 4, 1, &head.concat()), frame(0, 1, 1, &message)];
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-    stream.write_all(&asked.concat()).unwrap();
-    let mut answer = vec![];
-    loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).unwrap();
-        let [a, b, c, kind, flags, ..] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        stream.read_exact(&mut payload).unwrap();
-        match kind {
-            SETTINGS if flags == 0 => stream.write_all(&frame(SETTINGS, 1, 0, &[])).unwrap(),
-            0 => answer.extend_from_slice(&payload),
-            3 | 7 => panic!("frame {kind}: {payload:?}"),
-            _ => {}
-        }
-        if kind == 1 && flags & 1 == 1 {
-            return answer.get(5..).map(<[u8]>::to_vec);
-        }
-    }
-}
-
-/// A field of protobuf's that has a length.
-fn field(number: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
-    let payload = payload.as_ref();
-    [&[number << 3 | 2, u8::try_from(payload.len()).unwrap()], payload].concat()
+    grpc::call(server, &format!("/inference.GRPCInferenceService/{method}"), message)
 }
 
 #[test]

@@ -61,6 +61,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Compare(compare::CompareArgs),
     Bench(bench::BenchArgs),
+    // as to TensorFlow Serving, whose image gives flags of its own before the user's
+    #[command(args_override_self = true)]
     Serve(serve::ServeArgs),
     Completions(completions::CompletionsArgs),
 }

@@ -1,5 +1,6 @@
 //! `mlctl serve`: TensorFlow Serving's flags.
 
+mod elsewhere;
 mod log;
 
 use super::serve_environment::Environment;
@@ -7,15 +8,16 @@ use super::{Global, usage_error};
 use crate::format::mmap::read_text;
 use crate::model::{Place, holds_record, locate};
 use crate::serve::config::{
-    Batching, METRICS_PATH, ModelConfig, Source, check_name, parse_monitoring, parse_ssl,
+    Batching, METRICS_PATH, ModelConfig, Source, TlsSource, check_name, parse_monitoring, parse_ssl,
 };
 use crate::serve::traffic::rules::{ShadowShare, Shares, TrafficSource};
 use crate::serve::{
-    Cors, Limits, LongestWait, Pem, ServeOptions, TlsOptions, TraceOptions, TrafficOptions, probe,
-    serve,
+    Budget, Cors, Limits, LongestWait, Pem, ServeOptions, TlsOptions, TraceOptions, TrafficOptions,
+    of_this_machine, probe, serve,
 };
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use elsewhere::Elsewhere;
 use http::HeaderName;
 use log::Log;
 use std::path::{Path, PathBuf};
@@ -40,7 +42,6 @@ pub struct ServeArgs {
     #[arg(
         long,
         value_name = "ADDRESS",
-        overrides_with = "host",
         help = "Address to listen on; 0.0.0.0 is every one [default: 127.0.0.1]"
     )]
     host: Option<String>,
@@ -69,9 +70,14 @@ pub struct ServeArgs {
         help = "The same as MODEL_DIR"
     )]
     base_path: Option<PathBuf>,
-    #[arg(long = "model_config_file", alias = "model-config-file", value_name = "FILE",
-          conflicts_with_all = ["model", "base_path", "name"],
-          help = "Several models, with policies and labels: model_config_list { config { … } }")]
+    #[arg(
+        long = "model_config_file",
+        alias = "model-config-file",
+        value_name = "FILE",
+        conflicts_with = "model",
+        help = "Several models, with policies and labels: model_config_list { config { … } }; with it, \
+                  --model_name and --model_base_path mean nothing"
+    )]
     config_file: Option<PathBuf>,
     #[arg(long = "model_config_file_poll_wait_seconds", alias = "model-config-file-poll-wait-seconds",
           value_name = "S", default_value_t = 0.0, value_parser = seconds,
@@ -174,6 +180,11 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u64).range(1024..=(4 << 30)),
           help = "Size of a request, also unpacked; a larger one gets 413")]
     max_body: u64,
+    #[arg(long = "max_request_memory", alias = "max-request-memory", value_name = "BYTES",
+          value_parser = clap::value_parser!(u64).range(1024..),
+          help = "Bytes that all requests may hold together, as bodies and as tensors; more get 429 [default: half of the \
+                  memory here, and two of --max-body at least]")]
+    max_request_memory: Option<u64>,
     #[arg(long, alias = "max_connections", value_name = "N", default_value_t = 16_384,
           value_parser = clap::value_parser!(u32).range(1..),
           help = "Connections at the same time")]
@@ -195,6 +206,10 @@ pub struct ServeArgs {
         help = "Let pages of ORIGIN (https://example.org) ask from a browser; repeat for others, * is any"
     )]
     cors: Vec<String>,
+    #[arg(long = "rest_api_enable_cors_support", alias = "rest-api-enable-cors-support", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true",
+          help = "The same as --cors_allow_origin=*")]
+    cors_for_all: bool,
     /// Ask the server that runs here whether it is ready, and end: 0 where it is, 1 where not
     ///
     /// For the health check of a container; --host and --rest_api_port as the server has them.
@@ -203,6 +218,13 @@ pub struct ServeArgs {
     /// Print a line of JSON on stderr for each request
     #[arg(long, alias = "access_log")]
     access_log: bool,
+    #[arg(long = "grpc_socket_path", alias = "grpc-socket-path", value_name = "PATH", hide = true)]
+    grpc_socket: Option<String>,
+    #[arg(long = "use_alts_credentials", alias = "use-alts-credentials", value_name = "BOOL", hide = true,
+          num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    alts: bool,
+    #[command(flatten)]
+    elsewhere: Elsewhere,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -228,6 +250,14 @@ impl ServeArgs {
     pub fn run(&self, global: &Global) -> Result<u8> {
         if self.batching_file.is_some() && !self.enable_batching {
             let message = "--batching_parameters_file needs --enable_batching";
+            return Ok(usage_error(message));
+        }
+        if self.alts {
+            let message = "--use_alts_credentials: there are no ALTS credentials here; give --tls_cert and --tls_key";
+            return Ok(usage_error(message));
+        }
+        if self.grpc_socket.as_ref().is_some_and(|path| !path.is_empty()) {
+            let message = "--grpc_socket_path: Unix sockets are not served; clients reach --port";
             return Ok(usage_error(message));
         }
         let has_model =
@@ -268,17 +298,21 @@ impl ServeArgs {
             limits: Limits {
                 connections: self.max_connections.into(),
                 body: self.max_body as usize,
+                memory: Budget::new(self.request_memory()),
                 ..Limits::default()
             },
             grpc_tls: match &self.ssl_file {
-                Some(path) => Some(parsed(path, parse_ssl)?),
+                Some(path) => {
+                    parsed(path, parse_ssl)?;
+                    Some(TlsSource::SslConfig(path.clone()))
+                }
                 None => self.tls(),
             },
             rest_tls: self.tls(),
             health_path: environment.health_path.clone(),
             predict_path: environment.predict_path.clone(),
             api_key_file: self.api_key_file.clone(),
-            cors: Cors::new(&self.cors).context("--cors_allow_origin")?,
+            cors: self.cors()?,
             traces: None,
             grace: Duration::from_secs_f64(self.grace),
         };
@@ -291,6 +325,10 @@ impl ServeArgs {
                 own.say(line);
             }
         };
+        self.elsewhere.0.iter().for_each(|told| journal(told));
+        if self.config_file.is_some() && (self.base_path.is_some() || self.name.is_some()) {
+            journal("--model_name and --model_base_path have no effect beside --model_config_file");
+        }
         // what a whole cluster is told must not keep a server from starting
         match TraceOptions::read(|name| std::env::var(name).ok()) {
             Ok(traces) => options.traces = traces,
@@ -342,14 +380,30 @@ impl ServeArgs {
         Ok(Source::Models(vec![ModelConfig::new(&name, &std::path::absolute(&path)?)]))
     }
 
-    fn tls(&self) -> Option<TlsOptions> {
+    fn tls(&self) -> Option<TlsSource> {
         let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
-        Some(TlsOptions {
+        Some(TlsSource::Files(TlsOptions {
             certificate: Pem::File(certificate),
             key: Pem::File(key),
             client_roots: self.tls_client_ca.clone().map(Pem::File),
             client_required: self.tls_client_ca.is_some(),
-        })
+        }))
+    }
+
+    fn request_memory(&self) -> usize {
+        let own = || {
+            let half = of_this_machine().map_or(usize::MAX, |bytes| bytes / 2);
+            half.max((self.max_body as usize).saturating_mul(2))
+        };
+        self.max_request_memory
+            .map_or_else(own, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    fn cors(&self) -> Result<Cors> {
+        match self.cors_for_all && self.cors.is_empty() {
+            true => Cors::new(&["*".into()]),
+            false => Cors::new(&self.cors).context("--cors_allow_origin"),
+        }
     }
 
     fn traffic(&self) -> TrafficOptions {

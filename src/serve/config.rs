@@ -2,6 +2,7 @@
 
 use super::http::tls::{Pem, TlsOptions};
 use super::text_proto::Message;
+use crate::format::mmap::read_text;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,7 @@ impl Source {
         match self {
             Source::Models(models) => Ok((Some(models.clone()), None)),
             Source::File(path) => {
-                let text = crate::format::mmap::read_text(path);
+                let text = read_text(path);
                 let at = || format!("model config {}", path.display());
                 let text = text.with_context(at)?;
                 Ok((parse_models(&text).with_context(at)?, Some(text)))
@@ -267,11 +268,46 @@ pub fn parse_ssl(text: &str) -> Result<TlsOptions> {
     Ok(TlsOptions { certificate, key, client_roots, client_required })
 }
 
+/// What describes a port's TLS; read anew whenever it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsSource {
+    Files(TlsOptions),
+    /// [`parse_ssl`] tells what is in it.
+    SslConfig(PathBuf),
+}
+
+impl TlsSource {
+    /// # Errors
+    /// Name the file; it cannot be read or holds something else.
+    pub fn read(&self) -> Result<TlsOptions> {
+        match self {
+            TlsSource::Files(options) => Ok(options.clone()),
+            TlsSource::SslConfig(path) => {
+                let at = || path.display().to_string();
+                let text = read_text(path).with_context(|| format!("cannot read {}", at()))?;
+                parse_ssl(&text).with_context(at)
+            }
+        }
+    }
+}
+
 pub const METRICS_PATH: &str = "/monitoring/prometheus/metrics";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ports_tls_is_read_anew() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let source = TlsSource::SslConfig(file.path().into());
+        let failure = format!("{:#}", source.read().unwrap_err());
+        assert!(failure.contains(&file.path().display().to_string()), "{failure}");
+        for text in ["one", "another"] {
+            std::fs::write(file.path(), format!("server_key: 'K' server_cert: '{text}'")).unwrap();
+            assert_eq!(source.read().unwrap().certificate, Pem::Text(text.into()));
+        }
+    }
 
     #[test]
     fn models_and_policies() {

@@ -200,7 +200,9 @@ impl Decider {
             retry: None,
             told: vec![],
         };
-        decider.configure(configs.unwrap_or_default());
+        if let Some(configs) = configs {
+            decider.configure(configs);
+        }
         Ok(decider)
     }
 
@@ -350,8 +352,9 @@ impl Decider {
     /// What the version was before drains.
     fn set(&self, model: &str, version: u64, state: State, servable: Option<Arc<Servable>>) {
         let old = self.registry.change(|models| {
-            let versions = &mut models.entry(model.to_string()).or_default().versions;
-            versions.insert(version, Version { state, failure: None, servable })
+            let model = models.entry(model.to_string()).or_default();
+            model.has_answered |= state == State::Available;
+            model.versions.insert(version, Version { state, failure: None, servable })
         });
         if let Some(old) = old.and_then(|old| old.servable) {
             let text = format!("{model} version {version}: its old files are unloaded");

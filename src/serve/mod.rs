@@ -16,9 +16,10 @@ mod json;
 mod keys;
 mod kserve;
 mod lifecycle;
+mod memory;
 mod metrics;
-mod probe;
 mod overload;
+mod probe;
 mod queue;
 mod raw;
 mod registry;
@@ -32,7 +33,7 @@ pub mod traffic;
 
 use crate::format::mmap;
 use anyhow::{Context, Result};
-use config::{Batching, Source};
+use config::{Batching, Source, TlsSource};
 pub use cors::Cors;
 pub use http::Limits;
 use http::Port;
@@ -40,6 +41,7 @@ use http::tls::Tls;
 pub use http::tls::{Pem, TlsOptions};
 use keys::Keys;
 use lifecycle::{Lifecycle, LifecycleOptions};
+pub use memory::{Budget, of_this_machine};
 use metrics::Metrics;
 pub use overload::LongestWait;
 pub use probe::probe;
@@ -98,8 +100,8 @@ pub struct ServeOptions {
     pub metrics_path: Option<String>,
     pub access_log: bool,
     pub limits: Limits,
-    pub grpc_tls: Option<TlsOptions>,
-    pub rest_tls: Option<TlsOptions>,
+    pub grpc_tls: Option<TlsSource>,
+    pub rest_tls: Option<TlsSource>,
     /// Further paths of `/readyz` and of the only model's `predict`.
     pub health_path: Option<String>,
     pub predict_path: Option<String>,
@@ -169,8 +171,8 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let keys = options.api_key_file.as_ref().map(|path| Keys::read(path, &journal)).transpose()?;
     let grpc_port = bind(&options.host, options.grpc_port).await?;
     let rest_port = bind(&options.host, options.rest_port).await?;
-    let tls = |options: &Option<TlsOptions>, protocol| {
-        let tls = options.clone().map(|options| Tls::new(options, protocol));
+    let tls = |source: &Option<TlsSource>, protocol| {
+        let tls = source.clone().map(|source| Tls::new(move || source.read(), protocol));
         tls.transpose().map(|tls| tls.map(Arc::new))
     };
     let grpc_tls = tls(&options.grpc_tls, b"h2")?;
@@ -188,6 +190,7 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
                 most_waiting: options.most_waiting,
                 longest_wait: options.longest_wait,
                 batching: options.batching.clone(),
+                memory: options.limits.memory.clone(),
             },
         },
         traffic.clone(),
@@ -231,14 +234,15 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     let answer = move |call| Box::pin(grpc::answer(own.clone(), call));
     let services = grpc::services(&server, &stopped)?;
     let admit = grpc::admit_of(&server);
-    tokio::spawn(grpc::transport::listen(port(grpc_port, &grpc_tls), services, admit, answer));
+    let grpc_port =
+        tokio::spawn(grpc::transport::listen(port(grpc_port, &grpc_tls), services, admit, answer));
     let own = server.clone();
     let answer = move |request, client: SocketAddr| rest::answer(own.clone(), request, client);
     let own = server.clone();
     let mark: http::Mark = Arc::new(move |origin, answer| own.options.cors.mark(origin, answer));
     let own = server.clone();
     let admit: http::Admit = Arc::new(move |request| rest::admit(&own, request));
-    tokio::spawn(http::listen(port(rest_port, &rest_tls), mark, admit, answer));
+    let rest_port = tokio::spawn(http::listen(port(rest_port, &rest_tls), mark, admit, answer));
     tokio::spawn(status::watch(server.clone()));
     while signals.next().await == Asked::Reload {
         server.lifecycle.reload();
@@ -254,6 +258,9 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     (server.journal)(&format!("ending: {} connections are open", open()));
     let _ = stop.send(true);
     let start = Instant::now();
+    for port in [grpc_port, rest_port] {
+        let _ = port.await;
+    }
     while open() > 0 && start.elapsed() < grace {
         let pause = tokio::time::sleep(Duration::from_millis(5));
         // who asks twice does not want to wait

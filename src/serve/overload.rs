@@ -56,7 +56,7 @@ pub enum Verdict {
 }
 
 /// What is known of a queue's load.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Pressure {
     /// The longest wait; any where absent.
     most: Option<LongestWait>,
@@ -71,7 +71,7 @@ pub struct Pressure {
 }
 
 /// A queue that is held short.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Held {
     since: Instant,
     came: u64,

@@ -5,6 +5,7 @@ mod handoff;
 
 use super::config::Batching;
 use super::failure::{Answer, Code, Failure};
+use super::memory::{Budget, Held};
 use super::metrics::QueueMetrics;
 use super::overload::{LongestWait, Pressure, Verdict};
 use super::servable::Rows;
@@ -30,6 +31,8 @@ pub struct QueueOptions {
     /// How long a request may wait, as far as it can be foretold; any time where absent.
     pub longest_wait: Option<LongestWait>,
     pub batching: Option<Batching>,
+    /// For the inputs that wait or run.
+    pub memory: Arc<Budget>,
 }
 
 /// What a request gets: the outputs, in the model's order.
@@ -41,6 +44,7 @@ struct Job {
     came: Instant,
     deadline: Instant,
     reply: oneshot::Sender<Reply>,
+    _held: Held,
     /// Where the request is traced.
     marks: Option<Arc<Marks>>,
 }
@@ -65,6 +69,7 @@ struct Shared {
     /// Without batches: whether requests that wait at the same time may run together.
     gathers: bool,
     most_waiting: usize,
+    memory: Arc<Budget>,
     metrics: Arc<QueueMetrics>,
 }
 
@@ -110,6 +115,7 @@ impl Queue {
             rows,
             batching,
             most_waiting: options.most_waiting.max(1),
+            memory: options.memory.clone(),
             metrics: Arc::default(),
         });
         let mut queue = Queue { shared, threads: vec![] };
@@ -135,7 +141,7 @@ impl Queue {
     /// interest in it.
     ///
     /// # Errors
-    /// The queue is full, or what waits in it takes too long.
+    /// The queue is full, or what waits in it takes too long, or all requests hold too much memory.
     pub fn submit(
         &self,
         inputs: Vec<Tensor>,
@@ -148,7 +154,9 @@ impl Queue {
         if let Some(marks) = &marks {
             let _ = marks.queued.set(came);
         }
-        let job = Job { inputs, rows, came, deadline, reply, marks };
+        let bytes = inputs.iter().map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum();
+        let held = shared.memory.take(bytes)?;
+        let job = Job { inputs, rows, came, deadline, reply, _held: held, marks };
         let mut state = shared.lock();
         if shared.is_full(&state, rows) {
             state.forget_lost();
@@ -159,9 +167,7 @@ impl Queue {
                 "The batch scheduling queue to which this task was submitted is full",
             ));
         }
-        let oldest = state.jobs.front().map_or(Duration::ZERO, |first| job.came - first.came);
-        let waiting = state.rows;
-        let verdict = state.pressure.ask(job.came, waiting, oldest);
+        let verdict = state.ask(job.came);
         shared.metrics.overloaded.store(state.pressure.is_held().into(), Relaxed);
         if let Verdict::Shed { wait, most } = verdict {
             let shed = state.shed(most);
@@ -221,6 +227,22 @@ impl State {
         State { jobs: VecDeque::new(), rows: 0, closed: false, filling: false, pressure }
     }
 
+    /// What becomes of a request that comes now. Those whose client is gone do not count against it.
+    fn ask(&mut self, now: Instant) -> Verdict {
+        let before = self.pressure.clone();
+        let verdict = self.ask_as_it_is(now);
+        if verdict == Verdict::Take || !self.forget_lost() {
+            return verdict;
+        }
+        self.pressure = before;
+        self.ask_as_it_is(now)
+    }
+
+    fn ask_as_it_is(&mut self, now: Instant) -> Verdict {
+        let oldest = self.jobs.front().map_or(Duration::ZERO, |first| now - first.came);
+        self.pressure.ask(now, self.rows, oldest)
+    }
+
     /// Takes the oldest out until the others wait no longer than `most`.
     fn shed(&mut self, most: Duration) -> Vec<Job> {
         let mut shed = vec![];
@@ -233,10 +255,12 @@ impl State {
         shed
     }
 
-    /// Drops those whose client is gone, so that they do not fill the queue.
-    fn forget_lost(&mut self) {
+    /// Drops those whose client is gone, so that they do not fill the queue; whether there were any.
+    fn forget_lost(&mut self) -> bool {
+        let before = self.jobs.len();
         self.jobs.retain(|job| !job.reply.is_closed());
         self.rows = self.jobs.iter().map(|job| job.rows).sum();
+        self.jobs.len() < before
     }
 
     /// The next job that somebody still waits for.

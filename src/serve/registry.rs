@@ -1,9 +1,11 @@
 //! Which versions there are and what state each is in; what requests look up. Changed by the lifecycle alone.
 
+use super::config::ModelConfig;
 use super::failure::{Answer, Code, Failure};
 use super::metrics::QueueMetrics;
 use super::servable::Servable;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// TensorFlow Serving's states of a version.
@@ -42,8 +44,12 @@ pub struct Version {
 pub struct Model {
     /// Of the present config; another is here until nothing of it is left.
     pub configured: bool,
+    /// A version of it has been available.
+    pub has_answered: bool,
     pub versions: BTreeMap<u64, Version>,
     pub labels: BTreeMap<String, u64>,
+    /// Labels of the config whose version is not there and does not come, so that they stay where they were.
+    pub stuck_labels: BTreeMap<String, u64>,
     /// Versions that are here because the traffic names them: who names none gets none of them.
     pub only_named: BTreeSet<u64>,
 }
@@ -72,6 +78,9 @@ pub enum Wanted {
 #[derive(Debug, Default)]
 pub struct Registry {
     models: RwLock<BTreeMap<String, Model>>,
+    /// A config has been read.
+    is_configured: AtomicBool,
+    was_ready: AtomicBool,
 }
 
 impl Registry {
@@ -139,13 +148,49 @@ impl Registry {
         })
     }
 
-    /// Whether every model of the present config has a version that answers.
+    /// Whether every model of the present config has a version that answers. Once that was so, a model that comes later
+    /// counts when it has answered: one that cannot be loaded must not take the others' traffic away.
     pub fn is_ready(&self) -> bool {
-        self.read(|models| models.values().all(|m| !m.configured || m.newest().is_some()))
+        let ready = |m: &Model, later: bool| {
+            !m.configured || m.newest().is_some() || (later && !m.has_answered)
+        };
+        if self.was_ready.load(Relaxed) {
+            return self.read(|models| models.values().all(|m| ready(m, true)));
+        }
+        let now = self.is_configured.load(Relaxed)
+            && self.read(|models| models.values().all(|m| ready(m, false)));
+        self.was_ready.fetch_or(now, Relaxed);
+        now
+    }
+
+    /// Whether every label of these leads where it should.
+    ///
+    /// # Errors
+    /// TensorFlow Serving's text: there is no such version, and none comes.
+    pub fn labels_are_set(&self, models: &[ModelConfig]) -> Answer<bool> {
+        self.read(|registered| {
+            let mut all = true;
+            for config in models {
+                let Some(model) = registered.get(&config.name) else { return Ok(false) };
+                for (label, version) in &config.labels {
+                    if model.stuck_labels.get(label) == Some(version) {
+                        let name = &config.name;
+                        let message = format!(
+                            "Request to assign label to version {version} of model {name}, which is not currently \
+                             available for inference"
+                        );
+                        return Err(Failure::new(Code::FailedPrecondition, message));
+                    }
+                    all &= model.labels.get(label) == Some(version);
+                }
+            }
+            Ok(all)
+        })
     }
 
     /// These models are those of the present config.
     pub fn configure(&self, names: &BTreeSet<&str>) {
+        self.is_configured.store(true, Relaxed);
         self.change(|models| {
             for name in names {
                 models.entry(name.to_string()).or_default();

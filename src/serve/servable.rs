@@ -6,14 +6,16 @@ use super::queue::{Queue, QueueOptions};
 use crate::compare::example_inputs;
 use crate::data::preprocessing::Preprocessing;
 use crate::graph::{Dim, ElementType, shape_text};
-use crate::model::{Format, LoadedModel, Located, Place, bytes_of, holds_record, picture_record};
+use crate::model::{
+    Format, Graph, LoadedModel, Located, Place, bytes_of, holds_record, picture_record,
+};
 use crate::runtime::{Plan, Port, Tensor};
 use crate::tract::guard::{Allowance, with_allowance};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The signature that every model has.
+/// The signature that every model has, whatever its own is called.
 pub const DEFAULT_SIGNATURE: &str = "serving_default";
 
 /// What a model is asked to do.
@@ -38,6 +40,8 @@ impl Method {
 #[derive(Debug)]
 pub struct Servable {
     pub version: u64,
+    /// The name of its signature, as its file has it.
+    signature: String,
     /// Names of the classes, where the model says them.
     labels: Vec<String>,
     /// How a picture becomes its input, where it takes one.
@@ -83,12 +87,13 @@ pub fn load(model: &str, version: u64, folder: &Path, options: &QueueOptions) ->
     let time = Duration::from_secs(120) + Allowance::for_bytes(bytes).time * 3;
     let allowance = Allowance { time, memory: Allowance::for_bytes(bytes).memory };
     let what = format!("loading {}", folder.display());
-    let (plan, labels, pictures) = with_allowance(&what, allowance, move || {
+    let (plan, labels, pictures, signature) = with_allowance(&what, allowance, move || {
         let loaded = LoadedModel::load(&located)?;
         let plan = loaded.plan()?;
         warm(&plan, &loaded)?;
         let pictures = picture_record(loaded.preprocessing.as_ref(), plan.inputs());
-        Ok((plan, loaded.labels, pictures))
+        let signature = signature_of(&loaded.graph);
+        Ok((plan, loaded.labels, pictures, signature))
     })?;
     for port in plan.inputs().iter().chain(plan.outputs()) {
         let served = !matches!(port.element, ElementType::String | ElementType::I4);
@@ -98,7 +103,7 @@ pub fn load(model: &str, version: u64, folder: &Path, options: &QueueOptions) ->
     // the library panics at a thread's name with such a character
     let name = format!("{model}/{version}").replace('\0', "");
     let queue = Queue::new(&name, plan.clone(), rows, options)?;
-    let servable = Servable { version, labels, pictures, plan, rows, queue };
+    let servable = Servable { version, signature, labels, pictures, plan, rows, queue };
     match warm_up(&servable, folder) {
         Ok(_) => Ok(servable),
         Err(error) => {
@@ -106,6 +111,15 @@ pub fn load(model: &str, version: u64, folder: &Path, options: &QueueOptions) ->
             Err(error)
         }
     }
+}
+
+fn signature_of(graph: &Graph) -> String {
+    let own = match graph {
+        Graph::Lite(model) => model.signatures.iter().find(|own| own.subgraph == 0),
+        Graph::Onnx(_) => None,
+    };
+    let own = own.map(|own| own.key.clone()).filter(|key| !key.is_empty());
+    own.unwrap_or(DEFAULT_SIGNATURE.into())
 }
 
 /// A first run makes the memory and pages that later ones use.
@@ -195,14 +209,23 @@ impl Servable {
         self.rows
     }
 
+    pub fn signature(&self) -> &str {
+        &self.signature
+    }
+
+    /// Whether its signature may be called so. There is one alone: it answers to the name that clients take by default too.
+    pub fn has_signature(&self, name: &str) -> bool {
+        matches!(name, "" | DEFAULT_SIGNATURE) || name == self.signature
+    }
+
     /// # Errors
     /// The model has no such signature.
     pub fn check_signature(&self, name: Option<&str>) -> Answer<()> {
         match name {
-            None | Some("" | DEFAULT_SIGNATURE) => Ok(()),
-            Some(other) => Err(Failure::invalid(format!(
+            Some(other) if !self.has_signature(other) => Err(Failure::invalid(format!(
                 "Serving signature name: \"{other}\" not found in signature def"
             ))),
+            _ => Ok(()),
         }
     }
 

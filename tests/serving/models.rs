@@ -135,6 +135,32 @@ pub fn slow(turns: i32) -> Vec<u8> {
     bytes(&Model { subgraphs, signatures: vec![signature], ..Model::default() })
 }
 
+/// y = x through two matrices of zeros with `size` bytes together, of `[N, 4]`.
+pub fn large(size: usize) -> Vec<u8> {
+    let float = |name, inner| tensor(name, ElementType::F32, &[inner], None);
+    let middle = size / 32;
+    let weights = |name, shape: &[usize]| {
+        Tensor::constant(name, ElementType::F32, shape, vec![0; size / 2].into())
+    };
+    let dense = |input, weights, output| Node {
+        op: LiteOp::FullyConnected {
+            activation: Activation::None,
+            keep_num_dims: false,
+            asymmetric_quantize_inputs: false,
+        },
+        inputs: vec![Some(input), Some(weights), None],
+        outputs: vec![output],
+    };
+    let tensors = vec![
+        float("x", 4),
+        float("h", middle),
+        float("y", 4),
+        weights("up", &[middle, 4]),
+        weights("down", &[4, middle]),
+    ];
+    bytes(&model(tensors, vec![dense(0, 3, 1), dense(1, 4, 2)], &[0], &[2]))
+}
+
 /// Puts a model into the numbered folder of a base path; it appears whole.
 pub fn put(base: &Path, version: &str, file: &[u8]) {
     let beside = base.join(".placing");

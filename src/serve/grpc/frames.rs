@@ -4,11 +4,13 @@
 use crate::serve::failure::{Answer, Code, Failure};
 use crate::serve::http::Limits;
 use crate::serve::http::body::{self, NoBody, Pace, Pieces};
+use crate::serve::memory::Budget;
 use crate::serve::rest::aside;
 use bytes::Bytes;
 use hyper::body::Body;
 use hyper::header::HeaderMap;
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 const PREFIX: usize = 5;
@@ -37,6 +39,7 @@ pub struct Messages<B> {
     packs: bool,
     most: usize,
     stretch: Duration,
+    memory: Arc<Budget>,
 }
 
 impl<B> Messages<B>
@@ -45,8 +48,8 @@ where
     B::Error: Display,
 {
     pub fn new(body: B, packs: bool, limits: &Limits) -> Messages<B> {
-        let (most, stretch) = (limits.body, limits.body_stretch);
-        Messages { body, held: Pieces::default(), packs, most, stretch }
+        let (most, stretch, memory) = (limits.body, limits.body_stretch, limits.memory.clone());
+        Messages { body, held: Pieces::new(&memory), packs, most, stretch, memory }
     }
 
     /// Lowers the bytes that a message may have.
@@ -59,7 +62,7 @@ where
         while self.held.bytes().is_empty() {
             match body::piece(&mut self.body).await.map_err(|none| self.failure(none))? {
                 None => return Ok(None),
-                Some(piece) => self.held.push(piece),
+                Some(piece) => self.push(piece)?,
             }
         }
         match self.framed(&mut Pace::new(self.stretch)).await? {
@@ -81,7 +84,7 @@ where
         while self.held.bytes().is_empty() && !self.body.is_end_stream() {
             match pace.piece(&mut self.body).await.map_err(|none| self.failure(none))? {
                 None => break,
-                Some(piece) => self.held.push(piece),
+                Some(piece) => self.push(piece)?,
             }
         }
         if !self.held.bytes().is_empty() {
@@ -96,11 +99,11 @@ where
             if let Some((packed, length)) = self.head()?
                 && self.held.bytes().len() - PREFIX >= length
             {
-                self.held.take(PREFIX);
+                self.held.skip(PREFIX);
                 return Ok(Some((packed, self.held.take(length))));
             }
             match pace.piece(&mut self.body).await.map_err(|none| self.failure(none))? {
-                Some(piece) => self.held.push(piece),
+                Some(piece) => self.push(piece)?,
                 None if self.held.bytes().is_empty() => return Ok(None),
                 None => {
                     let message = "the call ends within a message";
@@ -130,8 +133,8 @@ where
         if !packed || message.is_empty() {
             return Ok(message);
         }
-        let most = self.most;
-        let opened = aside(move || body::unpack(&message, most)).await?;
+        let (most, memory) = (self.most, self.memory.clone());
+        let opened = aside(move || body::unpack(&message, most, &memory)).await?;
         opened.map_err(|none| match none {
             NoBody::Broken(why) => {
                 Failure::new(Code::Internal, format!("a message cannot be unpacked: {why}"))
@@ -140,8 +143,13 @@ where
         })
     }
 
+    fn push(&mut self, piece: Bytes) -> Answer<()> {
+        self.held.push(piece).map_err(|none| self.failure(none))
+    }
+
     fn failure(&self, none: NoBody) -> Failure {
         match none {
+            NoBody::NoRoom(why) => Failure::new(Code::ResourceExhausted, why),
             NoBody::TooLarge(_) => {
                 let message = format!("Received message larger than max ({})", self.most);
                 Failure::new(Code::ResourceExhausted, message)

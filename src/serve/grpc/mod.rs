@@ -18,7 +18,7 @@ use super::keys::{Admitted, Caller};
 use super::kserve;
 use super::metrics::Kind;
 use super::registry::{State, Wanted};
-use super::servable::{DEFAULT_SIGNATURE, Method, Servable};
+use super::servable::{Method, Servable};
 use super::trace::{KeyValue, Told};
 use super::traffic::Chosen;
 use crate::format::tensorflow::{Signature, TensorInfo};
@@ -38,6 +38,10 @@ use transport::{Admit, Call, Services, boxed};
 
 const PREDICTION: &str = "/tensorflow.serving.PredictionService/";
 const MODEL: &str = "/tensorflow.serving.ModelService/";
+
+/// As in TensorFlow Serving, a call has the time that its client gives it: without a deadline any, as far as a clock
+/// goes. `--rest_api_timeout_in_ms` is REST's.
+const NO_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
 /// Other messages than tensors are many times as large in memory, as examples are.
 const MOST_SMALL: usize = MOST_BYTES;
@@ -139,7 +143,7 @@ fn guard(server: &Server, path: &str, headers: &HeaderMap) -> Answer<Admitted> {
 
 async fn handle(server: &Arc<Server>, call: Call, kind: &mut Option<Kind>) -> Answer<Vec<u8>> {
     let unknown = || Failure::new(Code::Unimplemented, format!("unknown method {}", call.path));
-    let deadline = call.came + call.time.unwrap_or(server.options.timeout);
+    let deadline = call.came + call.time.unwrap_or(NO_DEADLINE);
     if let Some(method) = call.path.strip_prefix(kserve::grpc::SERVICE) {
         return kserve::grpc::answer(server, &call, method, deadline, kind).await;
     }
@@ -202,7 +206,7 @@ fn find(
     *kind = Some(own.clone());
     let servable = server.traffic.choose(&spec.name, &wanted(spec)?, &call.headers)?;
     *kind = Some(Kind { version: Some(servable.version), ..own });
-    if !matches!(spec.signature_name.as_str(), "" | DEFAULT_SIGNATURE) {
+    if !servable.has_signature(&spec.signature_name) {
         let message = format!("Serving signature key \"{}\" not found.", spec.signature_name);
         return Err(Failure::new(Code::FailedPrecondition, message));
     }
@@ -229,7 +233,7 @@ async fn predict(
             protos.insert(port.name.clone(), proto);
         }
     }
-    let answered = ModelSpec::answered(&spec.name, servable.version, DEFAULT_SIGNATURE);
+    let answered = ModelSpec::answered(&spec.name, servable.version, servable.signature());
     Ok(PredictResponse { outputs: protos, model_spec: Some(answered) }.encode_to_vec())
 }
 
@@ -360,7 +364,7 @@ async fn classify(
     let spec = spec_of(request.model_spec.as_ref())?;
     let servable = find(server, call, spec, "classify", kind)?;
     let scores = scores(&servable, Method::Classify, request.input.as_ref(), deadline).await?;
-    let answered = ModelSpec::answered(&spec.name, servable.version, DEFAULT_SIGNATURE);
+    let answered = ModelSpec::answered(&spec.name, servable.version, servable.signature());
     let result = Some(classifications(&servable, &scores));
     Ok(ClassificationResponse { result, model_spec: Some(answered) }.encode_to_vec())
 }
@@ -375,7 +379,7 @@ async fn regress(
     let spec = spec_of(request.model_spec.as_ref())?;
     let servable = find(server, call, spec, "regress", kind)?;
     let scores = scores(&servable, Method::Regress, request.input.as_ref(), deadline).await?;
-    let answered = ModelSpec::answered(&spec.name, servable.version, DEFAULT_SIGNATURE);
+    let answered = ModelSpec::answered(&spec.name, servable.version, servable.signature());
     let result = Some(regressions(&scores));
     Ok(RegressionResponse { result, model_spec: Some(answered) }.encode_to_vec())
 }
@@ -387,32 +391,66 @@ async fn multi_inference(
     kind: &mut Option<Kind>,
 ) -> Answer<Vec<u8>> {
     let request: MultiInferenceRequest = small(call)?;
-    const MOST_TASKS: usize = 64;
-    if request.tasks.is_empty() || request.tasks.len() > MOST_TASKS {
-        let message = format!("MultiInference takes 1 to {MOST_TASKS} tasks");
-        return Err(Failure::invalid(message));
-    }
-    let mut results = vec![];
+    let first = request.tasks.first();
+    let first = first.ok_or_else(|| Failure::invalid("MultiInference needs one task at least"))?;
+    let spec = spec_of(first.model_spec.as_ref())?;
+    // its signature is one of several, and has a text of its own
+    let model = ModelSpec { signature_name: String::new(), ..spec.clone() };
+    let servable = find(server, call, &model, "multi_inference", kind)?;
+    let mut methods = vec![];
     for task in &request.tasks {
-        let spec = spec_of(task.model_spec.as_ref())?;
-        let servable = find(server, call, spec, "multi_inference", kind)?;
-        let method = match task.method_name.as_str() {
-            "tensorflow/serving/classify" => Method::Classify,
-            "tensorflow/serving/regress" => Method::Regress,
-            other => {
-                let message = format!("Unsupported signature method_name: {other}");
-                return Err(Failure::new(Code::Unimplemented, message));
-            }
-        };
-        let scores = scores(&servable, method, request.input.as_ref(), deadline).await?;
+        let method = method_of(task, &spec.name, &servable)?;
+        if methods.contains(&method) {
+            return Err(Failure::invalid(format!(
+                "Duplicate evaluation of signature: {}",
+                servable.signature()
+            )));
+        }
+        examples::output_of(&servable, method)?;
+        methods.push(method);
+    }
+    let tensors = tensors_of(&examples_of(request.input.as_ref())?, servable.inputs())?;
+    let outputs = servable.answer(tensors, deadline).await?;
+    let result = |method| -> Answer<InferenceResult> {
+        let scores =
+            examples::scores(&servable, examples::output_of(&servable, method)?, &outputs)?;
         let result = match method {
             Method::Regress => InferenceKind::Regression(regressions(&scores)),
             _ => InferenceKind::Classification(classifications(&servable, &scores)),
         };
-        let answered = ModelSpec::answered(&spec.name, servable.version, DEFAULT_SIGNATURE);
-        results.push(InferenceResult { model_spec: Some(answered), result: Some(result) });
-    }
+        let answered = ModelSpec::answered(&spec.name, servable.version, servable.signature());
+        Ok(InferenceResult { model_spec: Some(answered), result: Some(result) })
+    };
+    let results = methods.into_iter().map(result).collect::<Answer<_>>()?;
     Ok(MultiInferenceResponse { results }.encode_to_vec())
+}
+
+/// What a task asks of `model`, which the first one names.
+fn method_of(task: &InferenceTask, model: &str, servable: &Servable) -> Answer<Method> {
+    let (name, signature) = match &task.model_spec {
+        Some(spec) => (spec.name.as_str(), spec.signature_name.as_str()),
+        None => ("", ""),
+    };
+    if name.is_empty() {
+        return Err(Failure::invalid("Found ModelSpec with an empty model name."));
+    }
+    if name != model {
+        return Err(Failure::invalid(
+            "All ModelSpecs in a MultiInferenceRequest must access the same model name.",
+        ));
+    }
+    if !servable.has_signature(signature) {
+        let message = format!("Requested signature not found in model graph: {signature}");
+        return Err(Failure::invalid(message));
+    }
+    match task.method_name.as_str() {
+        "tensorflow/serving/classify" => Ok(Method::Classify),
+        "tensorflow/serving/regress" => Ok(Method::Regress),
+        other => {
+            let message = format!("Unsupported signature method_name: {other}");
+            Err(Failure::new(Code::Unimplemented, message))
+        }
+    }
 }
 
 fn metadata(server: &Server, request: &GetModelMetadataRequest) -> Answer<Vec<u8>> {
@@ -440,8 +478,8 @@ fn metadata(server: &Server, request: &GetModelMetadataRequest) -> Answer<Vec<u8
         outputs: ends(servable.outputs()),
         method_name: "tensorflow/serving/predict".into(),
     };
-    let map =
-        SignatureDefMap { signature_def: BTreeMap::from([(DEFAULT_SIGNATURE.into(), signature)]) };
+    let signature_def = BTreeMap::from([(servable.signature().to_string(), signature)]);
+    let map = SignatureDefMap { signature_def };
     let any = Any {
         type_url: "type.googleapis.com/tensorflow.serving.SignatureDefMap".into(),
         value: map.encode_to_vec().into(),
@@ -471,7 +509,7 @@ fn status(server: &Server, request: &GetModelStatusRequest) -> Answer<Vec<u8>> {
     Ok(GetModelStatusResponse { model_version_status: versions.collect() }.encode_to_vec())
 }
 
-/// Takes the config and waits until each model answers.
+/// Takes the config and waits until each model answers, and each label leads to its version.
 async fn reload(
     server: &Server,
     request: ReloadConfigRequest,
@@ -479,7 +517,12 @@ async fn reload(
 ) -> Answer<Vec<u8>> {
     const PAUSE: Duration = Duration::from_millis(10);
     let config = request.config.and_then(|config| config.model_config_list);
-    let config = config.ok_or_else(|| Failure::invalid("Only model_config_list is supported"))?;
+    let config = config.ok_or_else(|| {
+        Failure::invalid(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently \
+             supported",
+        )
+    })?;
     let models = config.config.iter().map(model_of).collect::<Answer<Vec<ModelConfig>>>()?;
     let names: BTreeSet<&str> = models.iter().map(|model| model.name.as_str()).collect();
     if names.len() != models.len() {
@@ -494,7 +537,7 @@ async fn reload(
     applied.map_err(|_| Failure::new(Code::Internal, "the thread that loads models ended"))?;
     let ready =
         || models.iter().all(|model| server.registry.find(&model.name, &Wanted::Latest).is_ok());
-    while !ready() {
+    while !(ready() && server.registry.labels_are_set(&models)?) {
         if Instant::now() + PAUSE > deadline {
             return Err(late());
         }

@@ -341,7 +341,7 @@ mod tests {
             let body = body.to_bytes();
             assert_eq!(body[0], flag, "{all:?}");
             let plain = match flag {
-                1 => crate::serve::http::body::unpack(&body[5..], 1 << 20).unwrap(),
+                1 => crate::serve::http::body::unpack(&body[5..], 1 << 20, &limits.memory).unwrap(),
                 _ => body.slice(5..),
             };
             assert_eq!(plain, message);

@@ -23,14 +23,18 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// A head may take this many bytes.
 const MOST_HEAD: usize = 32 << 10;
 const MOST_HEADERS: usize = 100;
+/// When the server is to end: for a request that is on its way already.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// What holds for every request of a connection.
 #[derive(Clone)]
@@ -40,7 +44,8 @@ pub struct Rules {
     pub admit: Admit,
 }
 
-/// Answers the requests of one client until it goes, breaks the rules, or `stop` says so.
+/// Answers the requests of one client until it goes, breaks the rules, or `stop` says so: then one that is on its way is
+/// answered still, and the client is told that it was the last.
 pub async fn serve_connection<F>(
     stream: Stream,
     rules: Rules,
@@ -51,10 +56,15 @@ pub async fn serve_connection<F>(
 {
     let phase = SharedPhase::new(Phase::Idle);
     let stream = Timed::http1(stream, phase.clone(), rules.limits.clone());
+    let (rules, ending) = (&rules, &AtomicBool::new(false));
     let service = service_fn(|request| {
-        let (busy, rules, answer) = (Busy::new(&phase), rules.clone(), answer.clone());
+        let (busy, answer) = (Busy::new(&phase), answer.clone());
         Box::pin(async move {
-            let response = respond(request, &rules, answer).await;
+            let (mut ends, mut response) = respond(request, rules, answer).await;
+            ends |= ending.load(Relaxed);
+            if ends {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             drop(busy);
             Ok::<_, Infallible>(response)
         })
@@ -62,19 +72,35 @@ pub async fn serve_connection<F>(
     let mut builder = http1::Builder::new();
     builder.max_headers(MOST_HEADERS).max_header_size(MOST_HEAD);
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut silent = false;
     let ended = {
         let mut told = pin!(told_to_stop(&mut stop));
-        let mut stopping = false;
+        let mut last_call = None;
         poll_fn(|context| {
-            if !stopping && told.as_mut().poll(context).is_ready() {
-                stopping = true;
-                Pin::new(&mut connection).graceful_shutdown();
+            if last_call.is_none() && told.as_mut().poll(context).is_ready() {
+                ending.store(true, Relaxed);
+                last_call = Some(Box::pin(sleep(LAST_CALL)));
             }
-            connection.poll_without_shutdown(context)
+            if let Poll::Ready(ended) = connection.poll_without_shutdown(context) {
+                return Poll::Ready(ended);
+            }
+            // a request that has begun ends the connection with its answer
+            match &mut last_call {
+                Some(time) if !silent && phase.get() == Phase::Idle => {
+                    ready!(time.as_mut().poll(context));
+                    silent = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                    connection.poll_without_shutdown(context)
+                }
+                _ => Poll::Pending,
+            }
         })
         .await
     };
     let mut stream = connection.into_parts().io.into_inner();
+    if silent {
+        return;
+    }
     if phase.get() == Phase::Head && ended.is_err_and(|error| is_timeout(&error)) {
         let _ = stream.write_all(&Refusal::Body(NoBody::TooSlow).response().as_bytes()).await;
     }
@@ -121,27 +147,24 @@ async fn linger(mut stream: Timed) {
     let _ = timeout(TIME, drain).await;
 }
 
+/// The answer, and whether the connection ends with it.
 async fn respond<F>(
     request: hyper::Request<Incoming>,
     rules: &Rules,
     answer: impl Fn(Request) -> F,
-) -> hyper::Response<Full<Bytes>>
+) -> (bool, hyper::Response<Full<Bytes>>)
 where
     F: Future<Output = Response>,
 {
     let origin = request.headers().get(ORIGIN).cloned();
-    let (ends, mut response) = match read(request, rules).await {
+    match read(request, rules).await {
         Ok((request, is_whole)) => (!is_whole, answer(request).await.into_hyper()),
         Err(refusal) => {
             let mut response = refusal.response();
             (rules.mark)(origin.as_ref(), &mut response);
             (true, response.into_hyper())
         }
-    };
-    if ends {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
 }
 
 /// Why a request is not read further; the connection ends with the answer.
@@ -166,6 +189,7 @@ impl Refusal {
             Refusal::Body(NoBody::Broken(why)) => {
                 (400, invalid, format!("Malformed request: {why}"))
             }
+            Refusal::Body(NoBody::NoRoom(why)) => (429, Code::ResourceExhausted, why.clone()),
             Refusal::Unsupported(what) => (501, Code::Unimplemented, (*what).to_string()),
         };
         Response { status, ..Response::failure(&Failure::new(code, message)) }
@@ -246,9 +270,10 @@ fn accepts_gzip(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::http::race;
     use crate::serve::keys::Admitted;
     use hyper::header::HeaderName;
-    use tokio::net::TcpSocket;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
     fn check(headers: &[(&str, &str)]) -> Result<(bool, bool), Refusal> {
         let own = headers.iter().map(|(name, value)| {
@@ -281,6 +306,49 @@ mod tests {
             |headers: &[_]| assert!(matches!(check(headers), Err(Refusal::Unsupported(_))));
         unsupported(&[host, ("transfer-encoding", "gzip, chunked")]);
         unsupported(&[host, ("content-encoding", "br")]);
+    }
+
+    /// One byte after the other, each in time: what counts is the whole.
+    #[test]
+    fn a_byte_now_and_then_is_too_slow() {
+        let stretch = Duration::from_millis(300);
+        let limits = Limits { head: stretch, body_stretch: stretch, ..Limits::default() };
+        let limits = Arc::new(limits);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let drip = |first: &'static str| {
+            let limits = limits.clone();
+            runtime.block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                let stream = Stream::Plain(listener.accept().await.unwrap().0);
+                let admit: Admit = Arc::new(|_| Ok(Admitted::anyone()));
+                let rules = Rules { limits, mark: Arc::new(|_, _| {}), admit };
+                let (_told, stop) = watch::channel(false);
+                tokio::spawn(serve_connection(stream, rules, stop, |_| async {
+                    Response::text("answered")
+                }));
+                client.write_all(first.as_bytes()).await.unwrap();
+                let (mut answer, start) = (vec![0; 12], Instant::now());
+                let (mut read, mut write) = client.split();
+                let send = async {
+                    for _ in 0..1000 {
+                        sleep(stretch / 10).await;
+                        let _ = write.write_all(b"a").await;
+                    }
+                };
+                let read = async { read.read_exact(&mut answer).await.map(drop) };
+                race(pin!(read), pin!(send)).await.expect("an answer").unwrap();
+                (String::from_utf8(answer).unwrap(), start.elapsed())
+            })
+        };
+        for begun in [
+            "POST / HTTP/1.1\r\nX: ",
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
+        ] {
+            let (answer, time) = drip(begun);
+            assert_eq!(answer, "HTTP/1.1 408", "{begun:?}");
+            assert!(time >= stretch && time < stretch * 10, "{begun:?}: {time:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod tls;
 
 use super::failure::{Answer, Code, Failure};
 use super::keys::{Admitted, Caller};
+use super::memory::Budget;
 use super::metrics::Metrics;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -24,12 +25,14 @@ use tls::{Stream, Tls};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What one client may take.
+/// What one client may take, and all of them.
 #[derive(Debug, Clone)]
 pub struct Limits {
     pub connections: u64,
     /// Bytes of a body, also when it is unpacked.
     pub body: usize,
+    /// For what all requests hold together.
+    pub memory: Arc<Budget>,
     /// For a connection without a request.
     pub idle: Duration,
     /// For a request's head.
@@ -45,6 +48,7 @@ impl Default for Limits {
         Limits {
             connections: 16_384,
             body: 128 << 20,
+            memory: Budget::new(usize::MAX),
             idle: Duration::from_secs(300),
             head: Duration::from_secs(10),
             body_stretch: Duration::from_secs(10),
@@ -145,8 +149,8 @@ pub struct Port {
 }
 
 impl Port {
-    /// Takes connections until `stop` says so; every one is served on a task of its own. Those that are too many meet
-    /// `refuse`.
+    /// Takes connections until `stop` says so, those too that have come by then; every one is served on a task of its
+    /// own. Those that are too many meet `refuse`.
     pub async fn listen<F>(
         self,
         refuse: fn(&TcpStream),
@@ -155,40 +159,53 @@ impl Port {
         F: Future<Output = ()> + Send + 'static,
     {
         const PAUSE: Duration = Duration::from_millis(20);
+        const MOST_AT_LAST: usize = 8192;
+        let take = |stream: TcpStream, client| {
+            if self.metrics.connections.load(Relaxed) >= self.limits.connections {
+                self.metrics.refused_connections.fetch_add(1, Relaxed);
+                if self.tls.is_none() {
+                    refuse(&stream);
+                }
+                return;
+            }
+            let _ = stream.set_nodelay(true);
+            let open = Open::new(self.metrics.clone());
+            let (tls, serve, time) = (self.tls.clone(), serve.clone(), self.limits.head);
+            tokio::spawn(async move {
+                let stream = match tls {
+                    None => Some(Stream::Plain(stream)),
+                    Some(tls) => {
+                        let accepted = tokio::time::timeout(time, tls.accept(stream)).await;
+                        accepted.ok().and_then(Result::ok)
+                    }
+                };
+                if let Some(stream) = stream {
+                    serve(stream, client).await;
+                }
+                drop(open);
+            });
+        };
         let accept = async {
             loop {
-                let Ok((stream, client)) = self.listener.accept().await else {
+                match self.listener.accept().await {
+                    Ok((stream, client)) => take(stream, client),
                     // out of file descriptors, most likely: others will end
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                };
-                if self.metrics.connections.load(Relaxed) >= self.limits.connections {
-                    self.metrics.refused_connections.fetch_add(1, Relaxed);
-                    if self.tls.is_none() {
-                        refuse(&stream);
-                    }
-                    continue;
+                    Err(_) => tokio::time::sleep(PAUSE).await,
                 }
-                let _ = stream.set_nodelay(true);
-                let open = Open::new(self.metrics.clone());
-                let (tls, serve, time) = (self.tls.clone(), serve.clone(), self.limits.head);
-                tokio::spawn(async move {
-                    let stream = match tls {
-                        None => Some(Stream::Plain(stream)),
-                        Some(tls) => {
-                            let accepted = tokio::time::timeout(time, tls.accept(stream)).await;
-                            accepted.ok().and_then(Result::ok)
-                        }
-                    };
-                    if let Some(stream) = stream {
-                        serve(stream, client).await;
-                    }
-                    drop(open);
-                });
             }
         };
         let mut told = self.stop.clone();
         race::<()>(pin!(accept), pin!(told_to_stop(&mut told))).await;
+        // tokio knows of those alone that its poll has shown
+        let Ok(listener) = self.listener.into_std() else { return };
+        for _ in 0..MOST_AT_LAST {
+            let Ok((stream, client)) = listener.accept() else { break };
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                take(stream, client);
+            }
+        }
     }
 }
 

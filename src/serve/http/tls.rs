@@ -72,7 +72,7 @@ pub struct TlsOptions {
 
 /// Speaks TLS with clients.
 pub struct Tls {
-    options: TlsOptions,
+    options: Box<dyn Fn() -> Result<TlsOptions> + Send + Sync>,
     protocol: &'static [u8],
     config: RwLock<Arc<ServerConfig>>,
 }
@@ -82,14 +82,17 @@ impl Tls {
     ///
     /// # Errors
     /// A file cannot be read or holds no certificate or key, or key and certificate do not fit.
-    pub fn new(options: TlsOptions, protocol: &'static [u8]) -> Result<Tls> {
-        let config = RwLock::new(Arc::new(config_of(&options, protocol)?));
-        Ok(Tls { options, protocol, config })
+    pub fn new(
+        options: impl Fn() -> Result<TlsOptions> + Send + Sync + 'static,
+        protocol: &'static [u8],
+    ) -> Result<Tls> {
+        let config = RwLock::new(Arc::new(config_of(&options()?, protocol)?));
+        Ok(Tls { options: Box::new(options), protocol, config })
     }
 
     /// Takes the certificates as they are now; keeps the old ones where these cannot be used.
     pub fn reload(&self) -> Result<()> {
-        let config = Arc::new(config_of(&self.options, self.protocol)?);
+        let config = Arc::new(config_of(&(self.options)()?, self.protocol)?);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }

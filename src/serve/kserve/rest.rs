@@ -7,7 +7,7 @@ use super::{find, find_for_run, pages};
 use crate::runtime::Tensor;
 use crate::serve::Server;
 use crate::serve::failure::{Answer, Code, Failure};
-use crate::serve::http::{Request, Response};
+use crate::serve::http::{Limits, Request, Response};
 use crate::serve::metrics::Kind;
 use crate::serve::rest::{aside, unpacked};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -59,7 +59,8 @@ fn page(value: &impl Serialize) -> Answer<Response> {
 
 async fn index(server: &Server, request: Request) -> Answer<Response> {
     const MOST: usize = 64 << 10;
-    let body = unpacked(request.body, request.gzip_body, MOST).await?;
+    let limits = Limits { body: MOST, ..server.options.limits.clone() };
+    let body = unpacked(request.body, request.gzip_body, &limits).await?;
     if body.len() > MOST {
         return Err(Failure::invalid(format!("the request's body has more than {MOST} bytes")));
     }
@@ -86,7 +87,7 @@ async fn infer(
     let headers = &request.headers;
     let chosen = find_for_run(server, &of.model, &of.version, headers, "REST", kind)?;
     let servable = chosen.servable().clone();
-    let body = unpacked(request.body, request.gzip_body, server.options.limits.body).await?;
+    let body = unpacked(request.body, request.gzip_body, &server.options.limits).await?;
     let head = head_length(&request.headers, body.len())?;
     let large = body.len() > LARGE;
     let (own, model) = (servable.clone(), of.model.clone());

@@ -241,7 +241,7 @@ impl Decider {
         }
     }
 
-    fn unload_all_but(&mut self, model: &str, wanted: &[u64]) {
+    pub(super) fn unload_all_but(&mut self, model: &str, wanted: &[u64]) {
         let old = self.registry.change(|models| {
             let Some(model) = models.get_mut(model) else { return vec![] };
             let old = model.versions.iter_mut().filter(|(number, version)| {
@@ -300,18 +300,39 @@ impl Decider {
         self.watches.retain(|(name, version), _| name != model || folders.contains_key(version));
     }
 
-    /// A label moves to its version when that is available.
-    fn set_labels(&self, config: &ModelConfig) {
+    /// A label moves to its version when that is available. One that leads nowhere yet may name another with the flag for
+    /// that, as in TensorFlow Serving.
+    fn set_labels(&mut self, config: &ModelConfig) {
         let always = self.options.labels_of_unavailable;
-        self.registry.change(|models| {
-            let Some(model) = models.get_mut(&config.name) else { return };
+        let more_comes = !self.loading.is_empty();
+        let stuck = self.registry.change(|models| {
+            let Some(model) = models.get_mut(&config.name) else { return vec![] };
             model.labels.retain(|label, _| config.labels.contains_key(label));
+            model.stuck_labels.clear();
+            let mut stuck = vec![];
             for (label, version) in &config.labels {
-                if always || model.is_available(*version) {
+                let now = model.labels.get(label).copied();
+                let state = model.versions.get(version).map(|v| v.state);
+                if now == Some(*version) {
+                    continue;
+                } else if state == Some(State::Available) || (always && now.is_none()) {
                     model.labels.insert(label.clone(), *version);
+                } else if !more_comes && !matches!(state, Some(State::Start | State::Loading)) {
+                    model.stuck_labels.insert(label.clone(), *version);
+                    let place =
+                        now.map_or("leads nowhere".into(), |n| format!("stays at version {n}"));
+                    stuck.push(format!(
+                        "label '{label}' {place}: version {version} is not available"
+                    ));
                 }
             }
+            stuck
         });
+        let key = format!("labels of {}", config.name);
+        match stuck.is_empty() {
+            true => drop(self.complaints.remove(&(key, None))),
+            false => self.complain(&key, None, format!("{}: {}", config.name, stuck.join("; "))),
+        }
     }
 }
 

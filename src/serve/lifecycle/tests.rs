@@ -68,15 +68,36 @@ impl Hand {
         let source = TrafficSource::Flags { shares: vec![], shadows };
         let traffic = TrafficOptions { source, sticky_header: None };
         let traffic = Traffic::new(traffic, registry.clone(), MOST_TIME).unwrap();
-        let queue =
-            QueueOptions { threads: 1, most_waiting: 4, longest_wait: None, batching: None };
+        let queue = QueueOptions {
+            threads: 1,
+            most_waiting: 4,
+            longest_wait: None,
+            batching: None,
+            memory: crate::serve::Budget::new(usize::MAX),
+        };
+        let source = Source::Models(models);
         let options = LifecycleOptions {
-            source: Source::Models(models),
+            source,
             poll,
             config_poll: None,
             labels_of_unavailable: false,
             queue,
         };
+        Hand::with_traffic(options, traffic, registry)
+    }
+
+    /// Without traffic.
+    fn of(options: LifecycleOptions) -> Hand {
+        let registry = Arc::<Registry>::default();
+        let traffic = Traffic::new(TrafficOptions::default(), registry.clone(), MOST_TIME).unwrap();
+        Hand::with_traffic(options, traffic, registry)
+    }
+
+    fn with_traffic(
+        options: LifecycleOptions,
+        traffic: Arc<Traffic>,
+        registry: Arc<Registry>,
+    ) -> Hand {
         let (sender, events) = channel();
         let journal: Journal = Arc::new(|_| {});
         let decider =
@@ -295,6 +316,115 @@ fn a_label_moves_before_its_version_goes() {
         stop.store(true, Ordering::Relaxed);
         assert_eq!(client.join().unwrap(), 0, "of {}", asked.load(Ordering::Relaxed));
     });
+}
+
+#[test]
+fn a_label_of_a_version_that_does_not_come_is_told() {
+    let base = base_of(&[1, 2]);
+    let labelled = |label: &str, version, policy| ModelConfig {
+        labels: BTreeMap::from([(label.to_string(), version)]),
+        ..config(&base, policy)
+    };
+    let mut hand = Hand::new(vec![labelled("stable", 2, Policy::Latest(1))], None, None);
+    let registry = hand.decider.registry.clone();
+    let label = || registry.find("m", &Wanted::Label("stable".into())).map(|own| own.version);
+    assert_eq!(registry.labels_are_set(&hand.decider.configs), Ok(false));
+    hand.until_state(2, State::Available);
+    hand.decider.look();
+    assert_eq!(registry.labels_are_set(&hand.decider.configs), Ok(true));
+
+    let said = Arc::new(Mutex::new(vec![]));
+    let own = said.clone();
+    hand.decider.journal = Arc::new(move |text| own.lock().unwrap().push(text.to_string()));
+    hand.configure(vec![labelled("stable", 1, Policy::Latest(1))]);
+    hand.decider.look();
+    hand.decider.look();
+    let failure = registry.labels_are_set(&hand.decider.configs).unwrap_err();
+    let expected = "Request to assign label to version 1 of model m, which is not currently available for inference";
+    assert_eq!((failure.code, failure.message.as_str()), (Code::FailedPrecondition, expected));
+    assert_eq!(label(), Ok(2));
+    let text = "m: label 'stable' stays at version 2: version 1 is not available";
+    assert_eq!(*said.lock().unwrap(), [text]);
+    // one that is loaded is waited for
+    hand.configure(vec![labelled("stable", 1, Policy::All)]);
+    hand.decider.look();
+    assert_eq!((registry.labels_are_set(&hand.decider.configs), label()), (Ok(false), Ok(2)));
+    hand.until_state(1, State::Available);
+    hand.decider.look();
+    assert_eq!((registry.labels_are_set(&hand.decider.configs), label()), (Ok(true), Ok(1)));
+
+    // with the flag a label that leads nowhere may name what is not there; another stays
+    hand.decider.options.labels_of_unavailable = true;
+    hand.configure(vec![labelled("stable", 7, Policy::All)]);
+    hand.decider.look();
+    assert_eq!(label(), Ok(1));
+    hand.configure(vec![labelled("canary", 7, Policy::All)]);
+    hand.decider.look();
+    assert_eq!(registry.labels_are_set(&hand.decider.configs), Ok(true));
+    let canary = registry.find("m", &Wanted::Label("canary".into())).unwrap_err();
+    assert_eq!(canary.message, "Servable not found for request: Specific(m, 7)");
+}
+
+#[test]
+fn a_model_that_comes_later_keeps_nothing_from_being_ready() {
+    let (base, other) = (base_of(&[1]), tempfile::tempdir().unwrap());
+    let both = || vec![config(&base, Policy::Latest(1)), ModelConfig::new("n", other.path())];
+    let mut hand = Hand::new(both(), None, None);
+    hand.until_state(1, State::Available);
+    assert!(!hand.decider.registry.is_ready(), "one that was there from the start has to answer");
+    let mut hand = Hand::new(vec![config(&base, Policy::Latest(1))], None, None);
+    hand.until(|decider| decider.registry.is_ready());
+    hand.configure(both());
+    hand.decider.look();
+    assert!(hand.decider.registry.is_ready());
+    put(other.path(), 1);
+    hand.until(|decider| decider.registry.find("n", &Wanted::Latest).is_ok());
+    assert!(hand.decider.registry.is_ready());
+    // and counts from then on
+    let specific =
+        ModelConfig { policy: Policy::Specific(vec![2]), ..ModelConfig::new("n", other.path()) };
+    hand.configure(vec![config(&base, Policy::Latest(1)), specific]);
+    hand.decider.unload_all_but("n", &[]);
+    assert!(!hand.decider.registry.is_ready());
+}
+
+#[test]
+fn without_a_config_nothing_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("models.config");
+    fs::write(&file, "").unwrap();
+    let mut hand = Hand::new(vec![], None, None);
+    assert!(hand.decider.registry.is_ready(), "a list of no models is one");
+    hand.decider.options.source = Source::File(file.clone());
+    hand = Hand::of(hand.decider.options);
+    assert!(!hand.decider.registry.is_ready());
+    fs::write(&file, "model_config_list {}").unwrap();
+    hand.decider.reload(false);
+    assert!(hand.decider.registry.is_ready());
+}
+
+/// Its files are whole: what failed lay elsewhere, in a disk or in memory.
+#[test]
+fn a_broken_version_is_tried_again_after_waits_that_grow() {
+    let base = base_of(&[1]);
+    let mut hand = Hand::new(vec![config(&base, Policy::Latest(1))], None, None);
+    std::thread::sleep(Duration::from_millis(20));
+    hand.decider.look();
+    drop(hand.event());
+    hand.decider.loading.clear();
+    for seconds in [2, 4, 8, 16, 32, 64, 64] {
+        hand.decider.failed("m", 1, "a disk that does not answer");
+        let watch = &hand.decider.watches[&("m".to_string(), 1)];
+        let wait = watch.broken.as_ref().unwrap().next - Instant::now();
+        let wanted = Duration::from_secs(seconds);
+        assert!(wait <= wanted && wait + Duration::from_secs(1) > wanted, "{wait:?}, {wanted:?}");
+        hand.decider.look();
+        assert!(hand.decider.loading.is_empty());
+        assert_eq!(hand.decider.state_of("m", 1), Some(State::End));
+    }
+    let watch = hand.decider.watches.get_mut(&("m".to_string(), 1)).unwrap();
+    watch.broken.as_mut().unwrap().next = Instant::now();
+    hand.until_state(1, State::Available);
 }
 
 #[test]

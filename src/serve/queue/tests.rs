@@ -45,7 +45,8 @@ fn queue(batch: Dim, options: &QueueOptions) -> Queue {
 }
 
 fn options(batching: Option<Batching>) -> QueueOptions {
-    QueueOptions { threads: 2, most_waiting: 4, longest_wait: None, batching }
+    let memory = Budget::new(usize::MAX);
+    QueueOptions { threads: 2, most_waiting: 4, longest_wait: None, batching, memory }
 }
 
 fn tensor(rows: usize, first: f32) -> Tensor {
@@ -139,6 +140,7 @@ fn runs_are_alike_by_their_rows_and_inner_shapes() {
             came: Instant::now(),
             deadline: far_away(),
             reply: oneshot::channel().0,
+            _held: Budget::new(0).nothing(),
             marks: None,
         });
         queue.shared.work_of(&batch.collect::<Vec<_>>())
@@ -168,6 +170,49 @@ fn requests_that_nobody_waits_for_do_not_count() {
     }
     queue.end();
     thread.join().unwrap();
+}
+
+#[test]
+fn those_who_left_are_no_load_for_others() {
+    let longest_wait = Some(Duration::from_millis(40).into());
+    let options = QueueOptions { most_waiting: 1000, longest_wait, ..options(None) };
+    let queue = Queue::with_threads(0, "test", doubling(any()), Rows::Any, &options).unwrap();
+    let submit = |rows| queue.submit(vec![tensor(rows, 0.0)], rows, far_away());
+    queue.shared.lock().pressure.ran(1, Duration::from_millis(10));
+    let waits = submit(1).unwrap();
+    let left = submit(20).unwrap();
+    assert_eq!(submit(1).unwrap_err().code, Code::ResourceExhausted);
+    drop(left);
+    let taken = submit(1).unwrap();
+    assert_eq!(queue.shared.lock().rows, 2);
+    // nor does the time that they have waited count
+    let old = Instant::now() - Duration::from_secs(1);
+    drop(waits);
+    queue.shared.lock().jobs.front_mut().unwrap().came = old;
+    let also = submit(1).unwrap();
+    assert_eq!(queue.shared.lock().rows, 2);
+    assert!(!queue.shared.lock().pressure.is_held());
+    drop((taken, also));
+}
+
+#[test]
+fn inputs_take_their_part_of_the_memory_until_they_have_run() {
+    let memory = Budget::new(4 * size_of::<f32>());
+    let options = QueueOptions { memory: memory.clone(), ..options(None) };
+    let queue = Queue::with_threads(0, "test", doubling(any()), Rows::Any, &options).unwrap();
+    let submit = |rows| queue.submit(vec![tensor(rows, 0.0)], rows, far_away());
+    let row = tensor(1, 0.0).len() * size_of::<f32>();
+    let first = submit(1).unwrap();
+    assert_eq!(memory.taken(), row);
+    let failure = submit(8).unwrap_err();
+    assert_eq!(failure.code, Code::ResourceExhausted);
+    assert!(failure.message.contains("--max_request_memory"), "{}", failure.message);
+    let shared = queue.shared.clone();
+    let thread = thread::spawn(move || shared.work());
+    queue.end();
+    thread.join().unwrap();
+    check(first.blocking_recv().unwrap(), 1, 0.0);
+    assert_eq!(memory.taken(), 0);
 }
 
 #[test]

@@ -51,7 +51,12 @@ pub async fn infer(
             let servable = servable.clone();
             aside(move || read(&servable, method, &body)).await??
         }
-        false => read(&servable, method, &body)?,
+        false => {
+            let read = read(&servable, method, &body)?;
+            // its tensors are held from now on
+            drop(body);
+            read
+        }
     };
     let deadline = ask.came + server.options.timeout;
     let outputs = chosen.answer(read.tensors, deadline).await?;

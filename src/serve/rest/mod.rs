@@ -7,7 +7,7 @@ pub mod route;
 use super::Server;
 use super::failure::{Answer, Code, Failure};
 use super::http::body::{NoBody, unpack};
-use super::http::{JSON, Request, Response};
+use super::http::{JSON, Limits, Request, Response};
 use super::keys::{Admitted, Caller};
 use super::kserve;
 use super::metrics::Kind;
@@ -168,8 +168,7 @@ async fn handle(
     };
     match route? {
         Route::Infer { model, wanted, method } => {
-            let body =
-                unpacked(request.body, request.gzip_body, server.options.limits.body).await?;
+            let body = unpacked(request.body, request.gzip_body, &server.options.limits).await?;
             let ask =
                 infer::Ask { model, wanted, method, headers: request.headers, came: request.came };
             let body = infer::infer(server, ask, body, kind).await?;
@@ -192,6 +191,7 @@ async fn handle(
             let mut text = server.metrics.text(&server.registry.queues());
             server.keys.iter().for_each(|keys| keys.write_metrics(&mut text));
             server.traffic.write_metrics(&mut text);
+            server.options.limits.memory.write_metrics(&mut text);
             Ok(Response { content_type, ..Response::text(text) })
         }
     }
@@ -203,11 +203,12 @@ pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     ended.map_err(|_| Failure::new(Code::Internal, "the request could not be worked on"))
 }
 
-pub async fn unpacked(body: Bytes, packed: bool, most: usize) -> Answer<Bytes> {
+pub async fn unpacked(body: Bytes, packed: bool, limits: &Limits) -> Answer<Bytes> {
     if !packed {
         return Ok(body);
     }
-    aside(move || unpack(&body, most).map_err(not_unpacked)).await?
+    let (most, memory) = (limits.body, limits.memory.clone());
+    aside(move || unpack(&body, most, &memory).map_err(not_unpacked)).await?
 }
 
 fn not_unpacked(none: NoBody) -> Failure {
@@ -219,6 +220,7 @@ fn not_unpacked(none: NoBody) -> Failure {
         NoBody::Broken(why) => {
             Failure::invalid(format!("Failed to decompress the request's body: {why}"))
         }
+        NoBody::NoRoom(why) => Failure::new(Code::ResourceExhausted, why),
         NoBody::TooSlow => Failure::invalid("Failed to decompress the request's body in time"),
     }
 }
@@ -249,7 +251,7 @@ mod tests {
         let failure = not_unpacked(NoBody::TooLarge(1 << 20));
         assert_eq!(failure.message, "the request's body has more than 1048576 bytes unpacked");
         assert_eq!(failure.http_status(), 413);
-        let failure = not_unpacked(unpack(b"plain", 10).unwrap_err());
+        let failure = not_unpacked(unpack(b"plain", 10, &Limits::default().memory).unwrap_err());
         assert_eq!((failure.code, failure.http_status()), (Code::InvalidArgument, 400));
     }
 }

@@ -7,7 +7,6 @@ use crate::serve::Server;
 use crate::serve::failure::{Answer, Code};
 use crate::serve::http::Response;
 use crate::serve::registry::{Version, Wanted};
-use crate::serve::servable::DEFAULT_SIGNATURE;
 use serde_json::{Map, Value, json};
 
 fn page(value: &Value) -> Response {
@@ -76,7 +75,7 @@ pub fn metadata(server: &Server, model: &str, wanted: &Wanted) -> Answer<Respons
             "signature_name": "",
             "version": servable.version.to_string(),
         },
-        "metadata": {"signature_def": {"signature_def": {DEFAULT_SIGNATURE: signature}}},
+        "metadata": {"signature_def": {"signature_def": {servable.signature(): signature}}},
     })))
 }
 

@@ -694,7 +694,7 @@ _mlctl() {
             return 0
             ;;
         mlctl__subcmd__serve)
-            opts="-q -v -h -V --host --port --rest_api_port --model_name --model_base_path --model_config_file --model_config_file_poll_wait_seconds --file_system_poll_wait_seconds --traffic --shadow --traffic_config_file --traffic_sticky_header --allow_version_labels_for_unavailable_models --enable_batching --batching_parameters_file --monitoring_config_file --ssl_config_file --tls-cert --tls-key --tls-client-ca --rest_api_timeout_in_ms --rest_api_num_threads --max-queue --max_queue_delay_ms --max-body --max-connections --grace --api_key_file --cors_allow_origin --health_check --access-log --json --quiet --verbose --threads --help --version"
+            opts="-q -v -h -V --host --port --rest_api_port --model_name --model_base_path --model_config_file --model_config_file_poll_wait_seconds --file_system_poll_wait_seconds --traffic --shadow --traffic_config_file --traffic_sticky_header --allow_version_labels_for_unavailable_models --enable_batching --batching_parameters_file --monitoring_config_file --ssl_config_file --tls-cert --tls-key --tls-client-ca --rest_api_timeout_in_ms --rest_api_num_threads --max-queue --max_queue_delay_ms --max-body --max_request_memory --max-connections --grace --api_key_file --cors_allow_origin --rest_api_enable_cors_support --health_check --access-log --json --quiet --verbose --threads --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -800,6 +800,10 @@ _mlctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max_request_memory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --max-connections)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -814,6 +818,10 @@ _mlctl() {
                     ;;
                 --cors_allow_origin)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rest_api_enable_cors_support)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --threads)

@@ -213,7 +213,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l port -d 'Port of t
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_port -d 'Port of the REST API; 0 takes a free one [default: 8501]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_name -d 'Name of the model in URLs [default: the folder\'s name; with --model_base_path MODEL_NAME, or \'default\']' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_base_path -d 'The same as MODEL_DIR' -r -F
-complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_config_file -d 'Several models, with policies and labels: model_config_list { config { … } }' -r -F
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_config_file -d 'Several models, with policies and labels: model_config_list { config { … } }; with it, --model_name and --model_base_path mean nothing' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l model_config_file_poll_wait_seconds -d 'How often the config file is looked at; 0 is never' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l file_system_poll_wait_seconds -d 'How often the folders are looked at; 0 is once' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l traffic -d 'Split a model\'s requests that name no version between labels or versions, for an A/B test: half=stable:90,canary:10; again for another model' -r
@@ -235,10 +235,13 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_num_threa
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-queue -d 'Requests of one version that may wait without --enable_batching; more get 429' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max_queue_delay_ms -d 'Time that requests may wait for their run: one that would wait longer gets 429, and where that goes on the queue is held to about one run; 0 is any time [default: 1000, or eight runs where they take longer]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-body -d 'Size of a request, also unpacked; a larger one gets 413' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max_request_memory -d 'Bytes that all requests may hold together, as bodies and as tensors; more get 429 [default: half of the memory here, and two of --max-body at least]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-connections -d 'Connections at the same time' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l grace -d 'Time to answer what runs when the server is to end' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l api_key_file -d 'Answer only who has a key of FILE' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l cors_allow_origin -d 'Let pages of ORIGIN (https://example.org) ask from a browser; repeat for others, * is any' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_enable_cors_support -d 'The same as --cors_allow_origin=*' -r -f -a "true\t''
+false\t''"
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l threads -d 'Threads to use [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l health_check -d 'Ask the server that runs here whether it is ready, and end: 0 where it is, 1 where not'
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l access-log -d 'Print a line of JSON on stderr for each request'

@@ -20,6 +20,8 @@ use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use render::{Bars, print_document, shortened_lines};
 use serde::Serialize;
+use serve::elsewhere::{self, Elsewhere};
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Trains, saves, converts, quantizes and runs machine-learning models: one binary, no Python
@@ -80,9 +82,20 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let (own, elsewhere) = elsewhere::take(arguments.clone());
+    let mut cli = Cli::try_parse_from(own)?;
+    match &mut cli.command {
+        Command::Serve(args) => args.elsewhere = elsewhere,
+        _ if elsewhere != Elsewhere::default() => return Cli::try_parse_from(arguments),
+        _ => {}
+    }
+    Ok(cli)
+}
+
 /// Runs the program with the process' arguments and gives its exit code.
 pub fn main() -> u8 {
-    let cli = match Cli::try_parse() {
+    let cli = match parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();

@@ -1,6 +1,6 @@
 //! `mlctl serve`: TensorFlow Serving's flags.
 
-mod elsewhere;
+pub mod elsewhere;
 mod log;
 
 use super::serve_environment::Environment;
@@ -218,13 +218,9 @@ pub struct ServeArgs {
     /// Print a line of JSON on stderr for each request
     #[arg(long, alias = "access_log")]
     access_log: bool,
-    #[arg(long = "grpc_socket_path", alias = "grpc-socket-path", value_name = "PATH", hide = true)]
-    grpc_socket: Option<String>,
-    #[arg(long = "use_alts_credentials", alias = "use-alts-credentials", value_name = "BOOL", hide = true,
-          num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
-    alts: bool,
-    #[command(flatten)]
-    elsewhere: Elsewhere,
+    /// TensorFlow Serving's flags that clap does not know.
+    #[arg(skip)]
+    pub elsewhere: Elsewhere,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -252,13 +248,8 @@ impl ServeArgs {
             let message = "--batching_parameters_file needs --enable_batching";
             return Ok(usage_error(message));
         }
-        if self.alts {
-            let message = "--use_alts_credentials: there are no ALTS credentials here; give --tls_cert and --tls_key";
-            return Ok(usage_error(message));
-        }
-        if self.grpc_socket.as_ref().is_some_and(|path| !path.is_empty()) {
-            let message = "--grpc_socket_path: Unix sockets are not served; clients reach --port";
-            return Ok(usage_error(message));
+        if let Some(refused) = &self.elsewhere.refused {
+            return Ok(usage_error(refused));
         }
         let has_model =
             self.model.is_some() || self.base_path.is_some() || self.config_file.is_some();
@@ -325,7 +316,7 @@ impl ServeArgs {
                 own.say(line);
             }
         };
-        self.elsewhere.0.iter().for_each(|told| journal(told));
+        self.elsewhere.told.iter().for_each(|told| journal(told));
         if self.config_file.is_some() && (self.base_path.is_some() || self.name.is_some()) {
             journal("--model_name and --model_base_path have no effect beside --model_config_file");
         }

@@ -184,6 +184,10 @@ def check_grpc(report, mlctl, folder):
         "no message": equal("INTERNAL"),
         "health": equal("0801"),
         "HandleReloadConfigRequest": equal(0),
+        "label of no version": equal(
+            "FAILED_PRECONDITION: Request to assign label to version 9 of model renamed, which is not currently available "
+            "for inference"
+        ),
     }
     for name, found in told.items():
         report.check(f"gRPC, {name}", lambda: found, expectations.get(name, at_most(1e-5)))

@@ -127,6 +127,9 @@ def main():
     renamed = request(version_label="stable")
     renamed.model_spec.name = "renamed"
     told["reloaded"] = difference(tf.make_ndarray(prediction.Predict(renamed).outputs["probabilities"]))
+    config[0].version_labels["stable"] = 9
+    told["label of no version"] = failure(lambda: models.HandleReloadConfigRequest(reload))
+    told["label stays"] = difference(tf.make_ndarray(prediction.Predict(renamed).outputs["probabilities"]))
     json.dump(told, sys.stdout)
 
 

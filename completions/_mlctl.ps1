@@ -287,7 +287,7 @@ Register-ArgumentCompleter -Native -CommandName 'mlctl' -ScriptBlock {
             [CompletionResult]::new('--tls-cert', '--tls-cert', [CompletionResultType]::ParameterName, 'TLS on both ports: the server''s certificate and those above it, in PEM; SIGHUP reads it again')
             [CompletionResult]::new('--tls-key', '--tls-key', [CompletionResultType]::ParameterName, 'Its private key, in PEM')
             [CompletionResult]::new('--tls-client-ca', '--tls-client-ca', [CompletionResultType]::ParameterName, 'Takes clients alone whose certificate one of these signed (mutual TLS)')
-            [CompletionResult]::new('--rest_api_timeout_in_ms', '--rest_api_timeout_in_ms', [CompletionResultType]::ParameterName, 'Time for a request')
+            [CompletionResult]::new('--rest_api_timeout_in_ms', '--rest_api_timeout_in_ms', [CompletionResultType]::ParameterName, 'Time for a request over REST; over gRPC its client says it')
             [CompletionResult]::new('--rest_api_num_threads', '--rest_api_num_threads', [CompletionResultType]::ParameterName, 'Threads that speak with clients [default: all cores]')
             [CompletionResult]::new('--max-queue', '--max-queue', [CompletionResultType]::ParameterName, 'Requests of one version that may wait without --enable_batching; more get 429')
             [CompletionResult]::new('--max_queue_delay_ms', '--max_queue_delay_ms', [CompletionResultType]::ParameterName, 'Time that requests may wait for their run: one that would wait longer gets 429, and where that goes on the queue is held to about one run; 0 is any time [default: 1000, or eight runs where they take longer]')

@@ -274,7 +274,7 @@ set edit:completion:arg-completer[mlctl] = {|@words|
             cand --tls-cert 'TLS on both ports: the server''s certificate and those above it, in PEM; SIGHUP reads it again'
             cand --tls-key 'Its private key, in PEM'
             cand --tls-client-ca 'Takes clients alone whose certificate one of these signed (mutual TLS)'
-            cand --rest_api_timeout_in_ms 'Time for a request'
+            cand --rest_api_timeout_in_ms 'Time for a request over REST; over gRPC its client says it'
             cand --rest_api_num_threads 'Threads that speak with clients [default: all cores]'
             cand --max-queue 'Requests of one version that may wait without --enable_batching; more get 429'
             cand --max_queue_delay_ms 'Time that requests may wait for their run: one that would wait longer gets 429, and where that goes on the queue is held to about one run; 0 is any time [default: 1000, or eight runs where they take longer]'

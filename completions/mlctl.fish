@@ -230,7 +230,7 @@ complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l ssl_config_file -d
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l tls-cert -d 'TLS on both ports: the server\'s certificate and those above it, in PEM; SIGHUP reads it again' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l tls-key -d 'Its private key, in PEM' -r -F
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l tls-client-ca -d 'Takes clients alone whose certificate one of these signed (mutual TLS)' -r -F
-complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_timeout_in_ms -d 'Time for a request' -r
+complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_timeout_in_ms -d 'Time for a request over REST; over gRPC its client says it' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l rest_api_num_threads -d 'Threads that speak with clients [default: all cores]' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max-queue -d 'Requests of one version that may wait without --enable_batching; more get 429' -r
 complete -c mlctl -n "__fish_mlctl_using_subcommand serve" -l max_queue_delay_ms -d 'Time that requests may wait for their run: one that would wait longer gets 429, and where that goes on the queue is held to about one run; 0 is any time [default: 1000, or eight runs where they take longer]' -r

@@ -78,7 +78,6 @@ fn who_has_left_is_neither_run_nor_counted() {
     let run = Instant::now();
     assert_eq!(server.post(PREDICT, BODY).status, 200);
     let run = run.elapsed();
-    let before = runs(&server);
     let leave = |count: usize| {
         let mut clients: Vec<Client> = (0..count).map(|_| server.connect()).collect();
         clients.iter_mut().for_each(|client| client.send(asks(BODY).as_bytes()));
@@ -94,9 +93,11 @@ fn who_has_left_is_neither_run_nor_counted() {
             let depth = text.lines().find_map(|l| l.strip_prefix(line)).unwrap();
             depth.parse::<usize>().unwrap() >= count
         });
+        let ran = runs(&server);
         drop((clients, calls));
+        ran
     };
-    leave(40);
+    let before = leave(40);
     let start = Instant::now();
     assert_eq!(server.post(PREDICT, BODY).status, 200);
     let waited = start.elapsed();
@@ -177,8 +178,11 @@ fn requests_hold_so_much_memory_together() {
     refused(&large);
     assert_eq!(server.post(PREDICT, BODY).status, 200);
     // over gRPC the same
+    let before = metric(&server, "mlctl_request_memory_refused_total");
     let mut call = Call::begin(&server, GRPC_PREDICT, &[]);
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call.send(&vec![0; 60_000])));
+    call.send(&vec![0; 60_000]);
+    assert_eq!(call.answer(), (None, true));
+    assert!(metric(&server, "mlctl_request_memory_refused_total") > before);
     drop(half);
     server.wait_until(METRICS, |_| held() < 1000);
     // what came packed counts as it is unpacked
@@ -248,7 +252,10 @@ fn what_is_on_its_way_when_the_server_ends_is_answered() {
     server.signal("TERM");
     server.signal("CONT");
     let start = Instant::now();
-    std::thread::sleep(Duration::from_millis(150));
+    while !server.log().contains("ending: ") {
+        assert!(start.elapsed() < Duration::from_secs(20), "{}", server.log());
+        std::thread::sleep(Duration::from_millis(1));
+    }
     kept.send(asked.as_bytes());
     fresh.send(asked.as_bytes());
     for client in [&mut kept, &mut fresh] {
@@ -268,7 +275,8 @@ fn what_is_on_its_way_when_the_server_ends_is_answered() {
 #[test]
 fn a_foreign_file_that_grows_is_left_until_it_lies_still() {
     let base = base_of(&half_plus(1.0));
-    let server = start(&base, &[]);
+    // longer than any pause of who writes
+    let server = start(&base, &["--file_system_poll_wait_seconds=1"]);
     let whole = half_plus(2.0);
     fs::create_dir(base.path().join("2")).unwrap();
     let mut file = fs::File::create(base.path().join("2/model.tflite")).unwrap();

@@ -161,7 +161,7 @@ pub struct ServeArgs {
     tls_client_ca: Option<PathBuf>,
     #[arg(long = "rest_api_timeout_in_ms", alias = "rest-api-timeout-in-ms", value_name = "MS",
           default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000),
-          help = "Time for a request")]
+          help = "Time for a request over REST; over gRPC its client says it")]
     timeout_ms: u64,
     #[arg(long = "rest_api_num_threads", alias = "rest-api-num-threads", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=1024),

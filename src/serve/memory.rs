@@ -6,18 +6,19 @@ use bytes::Bytes;
 use std::fmt::Write;
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Bytes that may be held at the same time.
 #[derive(Debug)]
 pub struct Budget {
     most: usize,
     taken: AtomicUsize,
+    refused: AtomicU64,
 }
 
 impl Budget {
     pub fn new(most: usize) -> Arc<Budget> {
-        Arc::new(Budget { most, taken: AtomicUsize::new(0) })
+        Arc::new(Budget { most, taken: AtomicUsize::new(0), refused: AtomicU64::new(0) })
     }
 
     /// Bytes that are held now.
@@ -32,6 +33,8 @@ impl Budget {
         ] {
             let _ = writeln!(out, "# TYPE {name} gauge\n{name} {bytes}");
         }
+        let (name, refused) = ("mlctl_request_memory_refused_total", self.refused.load(Relaxed));
+        let _ = writeln!(out, "# TYPE {name} counter\n{name} {refused}");
     }
 
     /// A part that has no bytes yet.
@@ -60,9 +63,9 @@ impl Held {
     /// There is no room for so many bytes more.
     pub fn grow(&mut self, bytes: usize) -> Answer<()> {
         let budget = &self.budget;
-        let before = budget.taken.fetch_add(bytes, Relaxed);
-        if before.saturating_add(bytes) > budget.most {
-            budget.taken.fetch_sub(bytes, Relaxed);
+        let sum = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= budget.most);
+        if let Err(before) = budget.taken.fetch_update(Relaxed, Relaxed, sum) {
+            budget.refused.fetch_add(1, Relaxed);
             return Err(Failure::new(
                 Code::ResourceExhausted,
                 format!(

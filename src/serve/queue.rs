@@ -154,13 +154,13 @@ impl Queue {
         if let Some(marks) = &marks {
             let _ = marks.queued.set(came);
         }
-        let bytes = inputs.iter().map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum();
-        let held = shared.memory.take(bytes)?;
+        let held = shared.room_for(&inputs)?;
         let job = Job { inputs, rows, came, deadline, reply, _held: held, marks };
         let mut state = shared.lock();
         if shared.is_full(&state, rows) {
             state.forget_lost();
         }
+        shared.metrics.depth.store(state.jobs.len() as u64, Relaxed);
         if shared.is_full(&state, rows) {
             return Err(Failure::new(
                 Code::ResourceExhausted,
@@ -168,6 +168,7 @@ impl Queue {
             ));
         }
         let verdict = state.ask(job.came);
+        shared.metrics.depth.store(state.jobs.len() as u64, Relaxed);
         shared.metrics.overloaded.store(state.pressure.is_held().into(), Relaxed);
         if let Verdict::Shed { wait, most } = verdict {
             let shed = state.shed(most);
@@ -314,6 +315,15 @@ impl Job {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A part of the memory for a job's inputs, if need be that of jobs whose client is gone.
+    fn room_for(&self, inputs: &[Tensor]) -> Answer<Held> {
+        let bytes = inputs.iter().map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum();
+        self.memory.take(bytes).or_else(|full| match self.lock().forget_lost() {
+            true => self.memory.take(bytes),
+            false => Err(full),
+        })
     }
 
     fn is_full(&self, state: &State, rows: usize) -> bool {

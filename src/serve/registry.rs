@@ -5,7 +5,8 @@ use super::failure::{Answer, Code, Failure};
 use super::metrics::QueueMetrics;
 use super::servable::Servable;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// TensorFlow Serving's states of a version.
@@ -81,6 +82,7 @@ pub struct Registry {
     /// A config has been read.
     is_configured: AtomicBool,
     was_ready: AtomicBool,
+    settled: AtomicBool,
 }
 
 impl Registry {
@@ -163,15 +165,25 @@ impl Registry {
         now
     }
 
-    /// Whether every label of these leads where it should.
+    /// Whether each of these models answers and each of its labels leads where it should.
     ///
     /// # Errors
-    /// TensorFlow Serving's text: there is no such version, and none comes.
-    pub fn labels_are_set(&self, models: &[ModelConfig]) -> Answer<bool> {
-        self.read(|registered| {
-            let mut all = true;
-            for config in models {
-                let Some(model) = registered.get(&config.name) else { return Ok(false) };
+    /// TensorFlow Serving's texts: it does not, and nothing is being loaded that could change that.
+    pub fn is_in_force(&self, configs: &[ModelConfig]) -> Answer<bool> {
+        // before the states: these are at least as new
+        let settled = self.settled.load(Acquire);
+        self.read(|models| {
+            let lost: Vec<String> = configs
+                .iter()
+                .filter_map(|config| lost(&config.name, models.get(&config.name)))
+                .collect();
+            if settled && !lost.is_empty() {
+                let message = format!("Some models did not become available: {{{}}}", lost.concat());
+                return Err(Failure::new(Code::Unknown, message));
+            }
+            let mut all = lost.is_empty();
+            for config in configs {
+                let Some(model) = models.get(&config.name) else { continue };
                 for (label, version) in &config.labels {
                     if model.stuck_labels.get(label) == Some(version) {
                         let name = &config.name;
@@ -186,6 +198,11 @@ impl Registry {
             }
             Ok(all)
         })
+    }
+
+    /// Whether nothing is being loaded, nor waited for, as of the last look at the folders.
+    pub fn set_settled(&self, settled: bool) {
+        self.settled.store(settled, Release);
     }
 
     /// These models are those of the present config.
@@ -219,6 +236,18 @@ impl Registry {
             .collect()
         })
     }
+}
+
+/// A model that does not answer, with its versions, as TensorFlow Serving tells of it.
+fn lost(name: &str, model: Option<&Model>) -> Option<String> {
+    let versions = match model {
+        Some(model) if model.newest().is_some() => return None,
+        Some(model) if model.configured => model.versions.keys(),
+        _ => return Some(format!("{{name: {name}}}, ")),
+    };
+    let told: Vec<String> =
+        versions.map(|number| format!("{{name: {name} version: {number}}}, ")).collect();
+    Some(if told.is_empty() { format!("{{name: {name}}}, ") } else { told.concat() })
 }
 
 fn available(version: &Version) -> Option<&Arc<Servable>> {

@@ -11,6 +11,8 @@ const HEADERS: u8 = 1;
 const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+/// Bytes of a frame.
+const MOST: usize = 16 << 10;
 
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
@@ -50,7 +52,11 @@ impl Call {
     /// Sends the message, and that there is no other.
     pub fn send(&mut self, message: &[u8]) {
         let message = [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
-        self.stream.write_all(&frame(DATA, 1, 1, &message)).unwrap();
+        let mut pieces = message.chunks(MOST).peekable();
+        while let Some(piece) = pieces.next() {
+            let last = u8::from(pieces.peek().is_none());
+            self.stream.write_all(&frame(DATA, last, 1, piece)).unwrap();
+        }
     }
 
     /// The answer's message, and whether the answer was a head alone.

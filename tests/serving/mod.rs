@@ -35,8 +35,8 @@ impl Server {
     ) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_mlctl"))
             .arg("serve")
-            .args(arguments)
             .args(["--port=0", "--file_system_poll_wait_seconds=0.1"])
+            .args(arguments)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -4,10 +4,12 @@
 use std::ffi::{OsStr, OsString};
 
 /// By name: what to say beside that it has no effect.
-const WITHOUT_EFFECT: [(&str, &str); 24] = [
+const WITHOUT_EFFECT: [(&str, &str); 30] = [
+    ("enable_grpc_healthcheck_service", "it is always on"),
     ("enable_model_warmup", "a version is always warmed up"),
     ("enable_per_model_batching_parameters", "--batching_parameters_file holds for every model"),
     ("enable_profiler", ""),
+    ("enable_serialization_as_tensor_content", "tensors are always answered so"),
     (
         "enable_signature_method_name_check",
         "every model answers classify and regress whose outputs have the shape",
@@ -17,6 +19,7 @@ const WITHOUT_EFFECT: [(&str, &str); 24] = [
     ("grpc_max_threads", "--rest_api_num_threads are the threads of both ports"),
     ("load_retry_interval_micros", "a broken version is tried again after 2 to 64 seconds"),
     ("max_num_load_retries", "a broken version is tried again until its folder is gone"),
+    ("mixed_precision", ""),
     ("num_load_threads", ""),
     ("num_request_iterations_for_warmup", ""),
     ("num_tflite_interpreters_per_pool", "--threads run each version"),
@@ -27,11 +30,14 @@ const WITHOUT_EFFECT: [(&str, &str); 24] = [
     ("prefer_tflite_model", "of several models in a folder the one named model is served"),
     ("remove_unused_fields_from_bundle_metagraph", ""),
     ("saved_model_tags", "a SavedModel's graph is the one with the tag serve"),
+    ("skip_initialize_tpu", ""),
     ("tensorflow_inter_op_parallelism", "--threads run each version"),
     ("tensorflow_intra_op_parallelism", "--threads run each version"),
     ("tensorflow_session_config_file", "--threads run each version"),
     ("tensorflow_session_parallelism", "--threads run each version"),
     ("thread_pool_factory_config_file", "--threads run each version"),
+    ("xla_cpu_compilation_enabled", ""),
+    ("xla_gpu_compilation_enabled", ""),
 ];
 
 /// Those without which a server would not be what was asked for, with the way out.

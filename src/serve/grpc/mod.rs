@@ -32,6 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use transport::{Admit, Call, Services, boxed};
@@ -535,9 +536,10 @@ async fn reload(
     let applied = server.lifecycle.configure(models.clone());
     let applied = tokio::time::timeout_at(deadline.into(), applied).await.map_err(|_| late())?;
     applied.map_err(|_| Failure::new(Code::Internal, "the thread that loads models ended"))?;
-    let ready =
-        || models.iter().all(|model| server.registry.find(&model.name, &Wanted::Latest).is_ok());
-    while !(ready() && server.registry.labels_are_set(&models)?) {
+    while !server.registry.is_in_force(&models)? {
+        if server.draining.load(Relaxed) {
+            return Err(Failure::new(Code::Unavailable, "the server ends"));
+        }
         if Instant::now() + PAUSE > deadline {
             return Err(late());
         }

@@ -5,8 +5,9 @@ use super::messages::*;
 use super::{examples_of, inputs_of};
 use crate::format::mmap;
 use crate::format::tensorflow::Records;
+use crate::runtime::Tensor;
 use crate::serve::examples::{output_of, tensors_of};
-use crate::serve::failure::{Answer, Failure};
+use crate::serve::failure::{Answer, Code, Failure};
 use crate::serve::servable::{DEFAULT_SIGNATURE, Method, Servable};
 use anyhow::{Context, Result, bail};
 use prost::Message;
@@ -47,8 +48,7 @@ pub fn warm_up(servable: &Servable, folder: &Path) -> Result<usize> {
         let runs = runs_of(servable, &log.with_context(at)?);
         let runs = runs.map_err(|failure| anyhow::anyhow!("{failure}")).with_context(at)?;
         for tensors in runs {
-            let answered = runtime.block_on(servable.answer(tensors, deadline));
-            if let Err(failure) = answered {
+            if let Err(failure) = runtime.block_on(run(servable, tensors, deadline)) {
                 bail!("{}: {failure}", at());
             }
         }
@@ -57,8 +57,24 @@ pub fn warm_up(servable: &Servable, folder: &Path) -> Result<usize> {
     Ok(count)
 }
 
+/// One run. That the others' requests hold all the memory says nothing of this version: it waits for theirs.
+async fn run(servable: &Servable, tensors: Vec<Tensor>, deadline: Instant) -> Answer<()> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    loop {
+        let answered = servable.answer(tensors.clone(), deadline).await;
+        match answered {
+            Err(failure)
+                if failure.code == Code::ResourceExhausted && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+            answered => return answered.map(drop),
+        }
+    }
+}
+
 /// The inputs of each run that a request asks for. Its model and version are not looked at.
-fn runs_of(servable: &Servable, log: &PredictionLog) -> Answer<Vec<Vec<crate::runtime::Tensor>>> {
+fn runs_of(servable: &Servable, log: &PredictionLog) -> Answer<Vec<Vec<Tensor>>> {
     let empty = || Failure::invalid("it has no request");
     let unsupported = |what: &str| Failure::invalid(format!("Unsupported log_type: {what}"));
     let of_examples = |method, input: Option<&Input>| {

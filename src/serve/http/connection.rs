@@ -72,7 +72,7 @@ pub async fn serve_connection<F>(
     let mut builder = http1::Builder::new();
     builder.max_headers(MOST_HEADERS).max_header_size(MOST_HEAD);
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut silent = false;
+    let (mut asked, mut silent) = (false, false);
     let ended = {
         let mut told = pin!(told_to_stop(&mut stop));
         let mut last_call = None;
@@ -86,11 +86,14 @@ pub async fn serve_connection<F>(
             }
             // a request that has begun ends the connection with its answer
             match &mut last_call {
-                Some(time) if !silent && phase.get() == Phase::Idle => {
+                Some(time) if !asked && phase.get() == Phase::Idle => {
                     ready!(time.as_mut().poll(context));
-                    silent = true;
+                    asked = true;
                     Pin::new(&mut connection).graceful_shutdown();
-                    connection.poll_without_shutdown(context)
+                    let ended = connection.poll_without_shutdown(context);
+                    // else an answer is being taken still
+                    silent = ended.is_ready();
+                    ended
                 }
                 _ => Poll::Pending,
             }
@@ -99,6 +102,8 @@ pub async fn serve_connection<F>(
     };
     let mut stream = connection.into_parts().io.into_inner();
     if silent {
+        // TLS says that this is the end
+        let _ = timeout(LAST_CALL, stream.shutdown()).await;
         return;
     }
     if phase.get() == Phase::Head && ended.is_err_and(|error| is_timeout(&error)) {

@@ -15,6 +15,7 @@ use hyper::StatusCode;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::future::{Future, poll_fn};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -199,7 +200,11 @@ impl Port {
         // tokio knows of those alone that its poll has shown
         let Ok(listener) = self.listener.into_std() else { return };
         for _ in 0..MOST_AT_LAST {
-            let Ok((stream, client)) = listener.accept() else { break };
+            let (stream, client) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => continue,
+            };
             if stream.set_nonblocking(true).is_ok()
                 && let Ok(stream) = TcpStream::from_std(stream)
             {

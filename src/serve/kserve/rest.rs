@@ -98,7 +98,15 @@ async fn infer(
             &Ends { model: &model, inputs: own.inputs(), outputs: own.outputs() },
         )
     };
-    let mut asked: InferBody = if large { aside(read).await?? } else { read()? };
+    let mut asked: InferBody = match large {
+        true => aside(read).await??,
+        false => {
+            let asked = read()?;
+            // what its tensors do not share of the body goes
+            drop(read);
+            asked
+        }
+    };
     let time = server.options.timeout;
     let deadline = request.came + asked.timeout.map_or(time, |own| own.min(time));
     let inputs = std::mem::take(&mut asked.inputs);

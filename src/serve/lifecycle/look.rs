@@ -39,6 +39,11 @@ impl Decider {
             }
         }
         self.forget_requests();
+        let waits = |v: &Version| matches!(v.state, State::Start | State::Loading);
+        let waiting = self
+            .registry
+            .read(|models| models.values().any(|m| m.configured && m.versions.values().any(waits)));
+        self.registry.set_settled(self.loading.is_empty() && !waiting);
         for told in self.told.drain(..) {
             let _ = told.send(());
         }
@@ -119,6 +124,7 @@ impl Decider {
         };
         if emptied || (!wanted.is_empty() && available) {
             self.unload_all_but(name, &wanted);
+            self.set_labels(config);
         }
         self.forget_ended(name, &folders);
     }
@@ -313,14 +319,15 @@ impl Decider {
             for (label, version) in &config.labels {
                 let now = model.labels.get(label).copied();
                 let state = model.versions.get(version).map(|v| v.state);
-                if now == Some(*version) {
-                    continue;
-                } else if state == Some(State::Available) || (always && now.is_none()) {
+                let may = always && now.is_none_or(|now| now == *version);
+                if state == Some(State::Available) || may {
                     model.labels.insert(label.clone(), *version);
                 } else if !more_comes && !matches!(state, Some(State::Start | State::Loading)) {
                     model.stuck_labels.insert(label.clone(), *version);
-                    let place =
-                        now.map_or("leads nowhere".into(), |n| format!("stays at version {n}"));
+                    let place = match now.filter(|now| model.is_available(*now)) {
+                        Some(now) => format!("stays at version {now}"),
+                        None => "leads nowhere".into(),
+                    };
                     stuck.push(format!(
                         "label '{label}' {place}: version {version} is not available"
                     ));

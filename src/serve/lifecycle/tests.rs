@@ -328,10 +328,10 @@ fn a_label_of_a_version_that_does_not_come_is_told() {
     let mut hand = Hand::new(vec![labelled("stable", 2, Policy::Latest(1))], None, None);
     let registry = hand.decider.registry.clone();
     let label = || registry.find("m", &Wanted::Label("stable".into())).map(|own| own.version);
-    assert_eq!(registry.labels_are_set(&hand.decider.configs), Ok(false));
+    assert_eq!(registry.is_in_force(&hand.decider.configs), Ok(false));
     hand.until_state(2, State::Available);
     hand.decider.look();
-    assert_eq!(registry.labels_are_set(&hand.decider.configs), Ok(true));
+    assert_eq!(registry.is_in_force(&hand.decider.configs), Ok(true));
 
     let said = Arc::new(Mutex::new(vec![]));
     let own = said.clone();
@@ -339,7 +339,7 @@ fn a_label_of_a_version_that_does_not_come_is_told() {
     hand.configure(vec![labelled("stable", 1, Policy::Latest(1))]);
     hand.decider.look();
     hand.decider.look();
-    let failure = registry.labels_are_set(&hand.decider.configs).unwrap_err();
+    let failure = registry.is_in_force(&hand.decider.configs).unwrap_err();
     let expected = "Request to assign label to version 1 of model m, which is not currently available for inference";
     assert_eq!((failure.code, failure.message.as_str()), (Code::FailedPrecondition, expected));
     assert_eq!(label(), Ok(2));
@@ -348,21 +348,63 @@ fn a_label_of_a_version_that_does_not_come_is_told() {
     // one that is loaded is waited for
     hand.configure(vec![labelled("stable", 1, Policy::All)]);
     hand.decider.look();
-    assert_eq!((registry.labels_are_set(&hand.decider.configs), label()), (Ok(false), Ok(2)));
+    assert_eq!((registry.is_in_force(&hand.decider.configs), label()), (Ok(false), Ok(2)));
     hand.until_state(1, State::Available);
     hand.decider.look();
-    assert_eq!((registry.labels_are_set(&hand.decider.configs), label()), (Ok(true), Ok(1)));
+    assert_eq!((registry.is_in_force(&hand.decider.configs), label()), (Ok(true), Ok(1)));
 
     // with the flag a label that leads nowhere may name what is not there; another stays
     hand.decider.options.labels_of_unavailable = true;
     hand.configure(vec![labelled("stable", 7, Policy::All)]);
     hand.decider.look();
     assert_eq!(label(), Ok(1));
+    assert!(registry.is_in_force(&hand.decider.configs).is_err());
     hand.configure(vec![labelled("canary", 7, Policy::All)]);
     hand.decider.look();
-    assert_eq!(registry.labels_are_set(&hand.decider.configs), Ok(true));
+    assert_eq!(registry.is_in_force(&hand.decider.configs), Ok(true));
     let canary = registry.find("m", &Wanted::Label("canary".into())).unwrap_err();
     assert_eq!(canary.message, "Servable not found for request: Specific(m, 7)");
+}
+
+/// A label names what its own config takes away.
+#[test]
+fn a_label_of_a_version_that_goes_is_told() {
+    let base = base_of(&[1]);
+    let labelled = ModelConfig {
+        labels: BTreeMap::from([("stable".to_string(), 1)]),
+        ..config(&base, Policy::Latest(1))
+    };
+    let mut hand = Hand::new(vec![labelled], None, None);
+    hand.until_state(1, State::Available);
+    hand.decider.look();
+    let registry = hand.decider.registry.clone();
+    assert_eq!(registry.is_in_force(&hand.decider.configs), Ok(true));
+    put(base.path(), 2);
+    hand.until_state(1, State::End);
+    let failure = registry.is_in_force(&hand.decider.configs).unwrap_err();
+    assert_eq!(failure.code, Code::FailedPrecondition);
+    let said = &hand.decider.complaints[&("labels of m".to_string(), None)];
+    assert_eq!(said, "m: label 'stable' leads nowhere: version 1 is not available");
+}
+
+#[test]
+fn a_config_whose_models_cannot_be_loaded_is_not_in_force() {
+    let (base, empty) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir(base.path().join("1")).unwrap();
+    fs::write(base.path().join("1/model.tflite"), "no model").unwrap();
+    let mut hand = Hand::new(vec![config(&base, Policy::Latest(1))], None, None);
+    std::thread::sleep(Duration::from_millis(20));
+    let registry = hand.decider.registry.clone();
+    hand.decider.look();
+    assert_eq!(registry.is_in_force(&hand.decider.configs), Ok(false));
+    hand.until_state(1, State::End);
+    let failure = registry.is_in_force(&hand.decider.configs).unwrap_err();
+    let expected = "Some models did not become available: {{name: m version: 1}, }";
+    assert_eq!((failure.code, failure.message.as_str()), (Code::Unknown, expected));
+    hand.configure(vec![ModelConfig::new("n", empty.path())]);
+    hand.decider.look();
+    let failure = registry.is_in_force(&hand.decider.configs).unwrap_err();
+    assert_eq!(failure.message, "Some models did not become available: {{name: n}, }");
 }
 
 #[test]

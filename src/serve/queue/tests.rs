@@ -197,7 +197,7 @@ fn those_who_left_are_no_load_for_others() {
 
 #[test]
 fn inputs_take_their_part_of_the_memory_until_they_have_run() {
-    let memory = Budget::new(4 * size_of::<f32>());
+    let memory = Budget::new(4 * tensor(1, 0.0).len() * size_of::<f32>());
     let options = QueueOptions { memory: memory.clone(), ..options(None) };
     let queue = Queue::with_threads(0, "test", doubling(any()), Rows::Any, &options).unwrap();
     let submit = |rows| queue.submit(vec![tensor(rows, 0.0)], rows, far_away());
@@ -207,6 +207,11 @@ fn inputs_take_their_part_of_the_memory_until_they_have_run() {
     let failure = submit(8).unwrap_err();
     assert_eq!(failure.code, Code::ResourceExhausted);
     assert!(failure.message.contains("--max_request_memory"), "{}", failure.message);
+    // those who have left give theirs back
+    for _ in 0..2 {
+        drop(submit(3).unwrap());
+        assert_eq!(memory.taken(), row * 4);
+    }
     let shared = queue.shared.clone();
     let thread = thread::spawn(move || shared.work());
     queue.end();

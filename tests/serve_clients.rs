@@ -395,6 +395,7 @@ fn tensorflow_serving_s_command_lines_are_taken() {
     // the image's entrypoint, then what the user gives
     let entrypoint = ["--port=8500", "--rest_api_port=8501", "--model_name=half", &own_base];
     let more = [
+        "--port=0",
         "--rest_api_port=0",
         &config,
         "--rest_api_timeout_in_ms=5000",

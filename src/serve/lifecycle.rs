@@ -165,6 +165,9 @@ struct Decider {
     empty: BTreeMap<String, Instant>,
     /// Versions that a thread loads now, whatever their state.
     loading: BTreeSet<(String, u64)>,
+    /// Versions that are wanted and wait: for their files to lie still, for what they were before to be gone, for a thread.
+    /// As of the last look.
+    coming: BTreeSet<(String, u64)>,
     /// When a version that waits for its files is to be tried again, the first of them.
     retry: Option<Instant>,
     /// Who is to hear that the folders were looked at.
@@ -197,6 +200,7 @@ impl Decider {
             replacing: BTreeSet::new(),
             empty: BTreeMap::new(),
             loading: BTreeSet::new(),
+            coming: BTreeSet::new(),
             retry: None,
             told: vec![],
         };

@@ -21,6 +21,10 @@ impl Budget {
         Arc::new(Budget { most, taken: AtomicUsize::new(0), refused: AtomicU64::new(0) })
     }
 
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// Bytes that are held now.
     pub fn taken(&self) -> usize {
         self.taken.load(Relaxed)

@@ -255,8 +255,8 @@ async fn run(options: ServeOptions, journal: Journal) -> Result<()> {
     }
     server.draining.store(true, Ordering::Relaxed);
     let open = || server.metrics.connections.load(Ordering::Relaxed);
-    (server.journal)(&format!("ending: {} connections are open", open()));
     let _ = stop.send(true);
+    (server.journal)(&format!("ending: {} connections are open", open()));
     let start = Instant::now();
     for port in [grpc_port, rest_port] {
         let _ = port.await;

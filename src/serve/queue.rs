@@ -137,6 +137,11 @@ impl Queue {
         &self.shared.metrics
     }
 
+    /// Whether there is room for these inputs where no other request holds any.
+    pub fn could_hold(&self, inputs: &[Tensor]) -> bool {
+        bytes_of(inputs) <= self.shared.memory.most()
+    }
+
     /// Lets `inputs`, which fit the model, wait for their run until `deadline`. Who drops the receiver has no more
     /// interest in it.
     ///
@@ -319,10 +324,13 @@ impl Shared {
 
     /// A part of the memory for a job's inputs, if need be that of jobs whose client is gone.
     fn room_for(&self, inputs: &[Tensor]) -> Answer<Held> {
-        let bytes = inputs.iter().map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum();
-        self.memory.take(bytes).or_else(|full| match self.lock().forget_lost() {
-            true => self.memory.take(bytes),
-            false => Err(full),
+        let bytes = bytes_of(inputs);
+        self.memory.take(bytes).or_else(|full| {
+            let mut state = self.lock();
+            let lost = state.forget_lost();
+            self.metrics.depth.store(state.jobs.len() as u64, Relaxed);
+            drop(state);
+            if lost { self.memory.take(bytes) } else { Err(full) }
         })
     }
 
@@ -536,6 +544,10 @@ impl Shared {
             false => Ok(outputs),
         }
     }
+}
+
+fn bytes_of(inputs: &[Tensor]) -> usize {
+    inputs.iter().map(|tensor| tensor.len() * tensor.datum_type().size_of()).sum()
 }
 
 fn rows_of(batch: &[Job]) -> usize {

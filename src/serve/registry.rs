@@ -51,6 +51,8 @@ pub struct Model {
     pub labels: BTreeMap<String, u64>,
     /// Labels of the config whose version is not there and does not come, so that they stay where they were.
     pub stuck_labels: BTreeMap<String, u64>,
+    /// Labels whose version is on its way.
+    pub coming_labels: BTreeSet<String>,
     /// Versions that are here because the traffic names them: who names none gets none of them.
     pub only_named: BTreeSet<u64>,
 }
@@ -193,7 +195,8 @@ impl Registry {
                         );
                         return Err(Failure::new(Code::FailedPrecondition, message));
                     }
-                    all &= model.labels.get(label) == Some(version);
+                    all &= model.labels.get(label) == Some(version)
+                        && !model.coming_labels.contains(label);
                 }
             }
             Ok(all)

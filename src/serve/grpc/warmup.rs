@@ -60,11 +60,14 @@ pub fn warm_up(servable: &Servable, folder: &Path) -> Result<usize> {
 /// One run. That the others' requests hold all the memory says nothing of this version: it waits for theirs.
 async fn run(servable: &Servable, tensors: Vec<Tensor>, deadline: Instant) -> Answer<()> {
     const PAUSE: Duration = Duration::from_millis(20);
+    let may_wait = servable.queue().could_hold(&tensors);
     loop {
         let answered = servable.answer(tensors.clone(), deadline).await;
         match answered {
             Err(failure)
-                if failure.code == Code::ResourceExhausted && Instant::now() < deadline =>
+                if may_wait
+                    && failure.code == Code::ResourceExhausted
+                    && Instant::now() < deadline =>
             {
                 tokio::time::sleep(PAUSE).await;
             }

@@ -22,6 +22,7 @@ impl Decider {
     /// Looks at all folders and does what follows.
     pub(super) fn look(&mut self) {
         self.retry = None;
+        self.coming.clear();
         for config in self.configs.clone() {
             self.look_at(&config);
         }
@@ -39,11 +40,7 @@ impl Decider {
             }
         }
         self.forget_requests();
-        let waits = |v: &Version| matches!(v.state, State::Start | State::Loading);
-        let waiting = self
-            .registry
-            .read(|models| models.values().any(|m| m.configured && m.versions.values().any(waits)));
-        self.registry.set_settled(self.loading.is_empty() && !waiting);
+        self.registry.set_settled(self.loading.is_empty() && self.coming.is_empty());
         for told in self.told.drain(..) {
             let _ = told.send(());
         }
@@ -97,7 +94,10 @@ impl Decider {
                     true
                 }
                 Some(State::Loading) => true,
-                Some(State::Unloading) => false,
+                Some(State::Unloading) => {
+                    self.coming.insert((name.clone(), version));
+                    false
+                }
                 None | Some(State::Start | State::End) => self.offer(name, version, folder, false),
             };
             match counts {
@@ -177,6 +177,7 @@ impl Decider {
         let not_before = self.watches.get(&key).and_then(|watch| watch.not_before);
         if let Some(time) = not_before.filter(|time| Instant::now() < *time) {
             self.retry = Some(self.retry.map_or(time, |other| other.min(time)));
+            self.coming.insert(key);
             return false;
         }
         let quiet = self.quiet_time();
@@ -203,11 +204,16 @@ impl Decider {
             None => true,
         };
         if !retry {
+            // one that is broken and has not changed is not waited for
+            if watch.broken.as_ref().is_some_and(|broken| broken.seen != Some(print)) {
+                self.coming.insert(key);
+            }
             return false;
         }
         let again = watch.broken.is_some();
         if !still && self.options.poll.is_some() && !holds_record(folder) {
             self.set_unless_served(model, version, State::Start, None);
+            self.coming.insert(key);
             return false;
         }
         if self.loading.len() < MOST_LOADS {
@@ -311,10 +317,13 @@ impl Decider {
     fn set_labels(&mut self, config: &ModelConfig) {
         let always = self.options.labels_of_unavailable;
         let more_comes = !self.loading.is_empty();
+        let coming = &self.coming;
+        let comes = |version| more_comes || coming.contains(&(config.name.clone(), version));
         let stuck = self.registry.change(|models| {
             let Some(model) = models.get_mut(&config.name) else { return vec![] };
             model.labels.retain(|label, _| config.labels.contains_key(label));
             model.stuck_labels.clear();
+            model.coming_labels.clear();
             let mut stuck = vec![];
             for (label, version) in &config.labels {
                 let now = model.labels.get(label).copied();
@@ -322,7 +331,9 @@ impl Decider {
                 let may = always && now.is_none_or(|now| now == *version);
                 if state == Some(State::Available) || may {
                     model.labels.insert(label.clone(), *version);
-                } else if !more_comes && !matches!(state, Some(State::Start | State::Loading)) {
+                } else if comes(*version) {
+                    model.coming_labels.insert(label.clone());
+                } else {
                     model.stuck_labels.insert(label.clone(), *version);
                     let place = match now.filter(|now| model.is_available(*now)) {
                         Some(now) => format!("stays at version {now}"),
@@ -337,6 +348,7 @@ impl Decider {
         });
         let key = format!("labels of {}", config.name);
         match stuck.is_empty() {
+            true if more_comes => {}
             true => drop(self.complaints.remove(&(key, None))),
             false => self.complain(&key, None, format!("{}: {}", config.name, stuck.join("; "))),
         }

@@ -407,6 +407,48 @@ fn a_config_whose_models_cannot_be_loaded_is_not_in_force() {
     assert_eq!(failure.message, "Some models did not become available: {{name: n}, }");
 }
 
+/// What is wanted and cannot be loaded yet is waited for: it drains, or its files have just been mended.
+#[test]
+fn a_config_that_will_be_in_force_is_no_failure() {
+    let (base, other) = (base_of(&[1]), base_of(&[1]));
+    let labelled = || ModelConfig {
+        labels: BTreeMap::from([("stable".to_string(), 1)]),
+        ..config(&base, Policy::Latest(1))
+    };
+    let mut hand = Hand::new(vec![labelled()], None, None);
+    hand.until_state(1, State::Available);
+    let registry = hand.decider.registry.clone();
+    let held = hand.find(Wanted::Latest).unwrap();
+    hand.configure(vec![ModelConfig::new("n", other.path())]);
+    hand.until(|decider| decider.state_of("m", 1) == Some(State::Unloading));
+    hand.until(|decider| registry.is_in_force(&decider.configs) == Ok(true));
+    hand.configure(vec![labelled()]);
+    hand.decider.look();
+    assert_eq!(registry.is_in_force(&hand.decider.configs), Ok(false));
+    drop(held);
+    let start = Instant::now();
+    while registry.is_in_force(&hand.decider.configs) != Ok(true) {
+        assert!(start.elapsed() < MOST_TIME);
+        hand.decider.take(hand.event());
+        hand.decider.look();
+        registry.is_in_force(&hand.decider.configs).unwrap();
+    }
+
+    let base = tempfile::tempdir().unwrap();
+    fs::create_dir(base.path().join("1")).unwrap();
+    fs::write(base.path().join("1/model.tflite"), "no model").unwrap();
+    let poll = Duration::from_millis(400);
+    let mut hand = Hand::new(vec![config(&base, Policy::Latest(1))], None, Some(poll));
+    let registry = hand.decider.registry.clone();
+    hand.until_state(1, State::End);
+    assert!(registry.is_in_force(&hand.decider.configs).is_err());
+    put(base.path(), 1);
+    hand.decider.look();
+    assert_eq!(registry.is_in_force(&hand.decider.configs), Ok(false));
+    hand.until_state(1, State::Available);
+    assert_eq!(registry.is_in_force(&hand.decider.configs), Ok(true));
+}
+
 #[test]
 fn a_model_that_comes_later_keeps_nothing_from_being_ready() {
     let (base, other) = (base_of(&[1]), tempfile::tempdir().unwrap());

@@ -104,26 +104,25 @@ fn who_has_left_is_neither_run_nor_counted() {
     // one of them was running, and another may have begun before its client was gone
     let ran = runs(&server) - before;
     assert!(ran <= 4, "{ran} runs for one that waited, {waited:?} where a run takes {run:?}");
-
-    // those who have left do not make a queue that is overloaded
-    let most = (run.as_millis() * 8).to_string();
-    let delay = format!("--max_queue_delay_ms={most}");
-    let server = start_again(&base, &delay);
-    assert_eq!(server.post(PREDICT, BODY).status, 200);
-    let mut gone: Vec<Client> = (0..6).map(|_| server.connect()).collect();
-    gone.iter_mut().for_each(|client| client.send(asks(BODY).as_bytes()));
-    drop(gone);
-    for _ in 0..6 {
-        let mut gone = server.connect();
-        gone.send(asks(BODY).as_bytes());
-        drop(gone);
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert_eq!(server.post(PREDICT, BODY).status, 200);
 }
 
-fn start_again(base: &tempfile::TempDir, delay: &str) -> Server {
-    start(base, &["--threads=1", delay])
+/// Where nothing may wait behind another, one that has left would keep everybody out.
+#[test]
+fn who_has_left_makes_no_queue_overloaded() {
+    let base = base_of(&slow(1_000_000));
+    let server = start(&base, &["--threads=1", "--max_queue_delay_ms=1"]);
+    assert_eq!(server.post(PREDICT, BODY).status, 200);
+    let mut runs = server.connect();
+    runs.send(asks(BODY).as_bytes());
+    std::thread::sleep(Duration::from_millis(50));
+    let mut waits = server.connect();
+    waits.send(asks(BODY).as_bytes());
+    server.wait_until(METRICS, |_| metric(&server, "mlctl_queue_depth") == 1);
+    assert_eq!(server.post(PREDICT, BODY).status, 429);
+    drop(waits);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(server.post(PREDICT, BODY).status, 200);
+    assert_eq!(runs.response().unwrap().status, 200);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{Global, usage_error};
 use crate::format::mmap::read_text;
 use crate::model::{Place, holds_record, locate};
 use crate::serve::config::{
-    Batching, METRICS_PATH, ModelConfig, Source, TlsSource, check_name, parse_monitoring, parse_ssl,
+    Batching, METRICS_PATH, ModelConfig, Source, TlsSource, check_name, parse_monitoring,
 };
 use crate::serve::traffic::rules::{ShadowShare, Shares, TrafficSource};
 use crate::serve::{
@@ -294,8 +294,9 @@ impl ServeArgs {
             },
             grpc_tls: match &self.ssl_file {
                 Some(path) => {
-                    parsed(path, parse_ssl)?;
-                    Some(TlsSource::SslConfig(path.clone()))
+                    let source = TlsSource::SslConfig(path.clone());
+                    source.read()?;
+                    Some(source)
                 }
                 None => self.tls(),
             },

@@ -93,7 +93,7 @@ pub struct ServeOptions {
     pub most_waiting: usize,
     /// How long a request may wait before its run, as far as it can be foretold.
     pub longest_wait: Option<LongestWait>,
-    /// For a request, from its last byte to its answer.
+    /// For a request over REST, from its last byte to its answer; also for a shadow's copy.
     pub timeout: Duration,
     /// Which version answers a request that names none.
     pub traffic: TrafficOptions,

@@ -135,7 +135,7 @@ pub fn slow(turns: i32) -> Vec<u8> {
     bytes(&Model { subgraphs, signatures: vec![signature], ..Model::default() })
 }
 
-/// y = x through two matrices of zeros with `size` bytes together, of `[N, 4]`.
+/// y = 0: x through two matrices of zeros with `size` bytes together, of `[N, 4]`.
 pub fn large(size: usize) -> Vec<u8> {
     let float = |name, inner| tensor(name, ElementType::F32, &[inner], None);
     let middle = size / 32;
